@@ -1,0 +1,209 @@
+//! Memory another process may write at any moment, made usable without undefined behaviour.
+//!
+//! [`Memory`] is all the ring code knows of memory, so the same code runs over a mapping ([`Mapped`]), over loom's
+//! atomics and under a fuzzer. Words are atomics; payloads are copied with [`copy_from`] and [`copy_to`], whose
+//! bytes may be torn by a hostile peer but are read once and never aliased by a Rust reference.
+//!
+//! The only module of this crate with `unsafe`. It must never hand out a reference into the memory.
+#![allow(
+    unsafe_code,
+    reason = "raw access to memory shared with another process; see the SAFETY comments"
+)]
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Shared memory as the rings see it: aligned words with an ordering, and byte copies.
+///
+/// Offsets come from a checked [`crate::abi::Layout`]; one outside the memory is a bug of this program and panics.
+pub trait Memory: Clone {
+    /// Size in bytes.
+    fn len(&self) -> usize;
+    /// Whether there is no memory at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Loads the `u32` at a 4-byte aligned offset.
+    fn load_u32(&self, at: usize, order: Ordering) -> u32;
+    /// Stores the `u32` at a 4-byte aligned offset.
+    fn store_u32(&self, at: usize, value: u32, order: Ordering);
+    /// Stores the `u32` at a 4-byte aligned offset, returns what was there.
+    fn swap_u32(&self, at: usize, value: u32, order: Ordering) -> u32;
+    /// Loads the `u64` at an 8-byte aligned offset.
+    fn load_u64(&self, at: usize, order: Ordering) -> u64;
+    /// Stores the `u64` at an 8-byte aligned offset.
+    fn store_u64(&self, at: usize, value: u64, order: Ordering);
+    /// Stores the `u64` at an 8-byte aligned offset, returns what was there.
+    fn swap_u64(&self, at: usize, value: u64, order: Ordering) -> u64;
+    /// Sets bits of the `u64` at an 8-byte aligned offset, returns what was there.
+    fn fetch_or_u64(&self, at: usize, bits: u64, order: Ordering) -> u64;
+    /// Full fence between a store of one word and a load of another (the sleep protocol's).
+    fn fence(&self);
+    /// Copies out. Bytes a peer writes meanwhile may be torn.
+    fn read(&self, at: usize, into: &mut [u8]);
+    /// Copies in.
+    fn write(&self, at: usize, from: &[u8]);
+}
+
+/// A mapping of shared memory, or heap memory standing in for one.
+#[derive(Clone)]
+pub struct Mapped {
+    base: NonNull<u8>,
+    len: usize,
+    _owner: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: every access through `base` is an atomic operation or an opaque byte copy, valid from any thread for as
+// long as `_owner` lives, and `_owner` is itself Send + Sync.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; no method hands out a reference into the memory.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Wraps memory that `owner` keeps mapped.
+    ///
+    /// # Safety
+    /// `base..base + len` must stay mapped readable and writable until `owner` is dropped, be 8-byte aligned, and
+    /// never be reached through a Rust reference.
+    pub unsafe fn new(base: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        assert!(
+            base.as_ptr().addr().is_multiple_of(8),
+            "shared memory must be aligned to 8 bytes"
+        );
+        Self {
+            base,
+            len,
+            _owner: owner,
+        }
+    }
+
+    /// Private zeroed memory of `len` bytes (rounded up to 8): for tests and benchmarks inside one process.
+    pub fn heap(len: usize) -> Self {
+        let words: Arc<Vec<AtomicU64>> = Arc::new((0..len.div_ceil(8)).map(|_| AtomicU64::new(0)).collect());
+        let base = NonNull::from(&**words).cast::<u8>();
+        let len = words.len() * 8;
+        // SAFETY: the vector is never resized, lives in the Arc kept as owner, is 8-byte aligned, and consists of
+        // atomics, so that writing through a shared pointer is allowed.
+        unsafe { Self::new(base, len, words) }
+    }
+
+    fn word<T>(&self, at: usize) -> &T {
+        assert!(
+            at.is_multiple_of(size_of::<T>())
+                && at.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len),
+            "offset {at:#x} is not a word of this memory"
+        );
+        // SAFETY: only called with T = AtomicU32 or AtomicU64 (private); in bounds and aligned by the assertion
+        // and the constructor's contract; atomics may be shared with a peer that writes.
+        unsafe { self.base.add(at).cast::<T>().as_ref() }
+    }
+
+    fn bytes(&self, at: usize, len: usize) -> *mut u8 {
+        assert!(
+            at.checked_add(len).is_some_and(|end| end <= self.len),
+            "bytes {at:#x}+{len:#x} are outside the memory"
+        );
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.base.add(at).as_ptr() }
+    }
+}
+
+impl Memory for Mapped {
+    fn len(&self) -> usize {
+        self.len
+    }
+    #[inline]
+    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
+        self.word::<AtomicU32>(at).load(order)
+    }
+    #[inline]
+    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
+        self.word::<AtomicU32>(at).store(value, order);
+    }
+    #[inline]
+    fn swap_u32(&self, at: usize, value: u32, order: Ordering) -> u32 {
+        self.word::<AtomicU32>(at).swap(value, order)
+    }
+    #[inline]
+    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
+        self.word::<AtomicU64>(at).load(order)
+    }
+    #[inline]
+    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
+        self.word::<AtomicU64>(at).store(value, order);
+    }
+    #[inline]
+    fn swap_u64(&self, at: usize, value: u64, order: Ordering) -> u64 {
+        self.word::<AtomicU64>(at).swap(value, order)
+    }
+    #[inline]
+    fn fetch_or_u64(&self, at: usize, bits: u64, order: Ordering) -> u64 {
+        self.word::<AtomicU64>(at).fetch_or(bits, order)
+    }
+    #[inline]
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+    #[inline]
+    fn read(&self, at: usize, into: &mut [u8]) {
+        let from = self.bytes(at, into.len());
+        // SAFETY: `bytes` checked that the range lies in the mapping.
+        unsafe { copy_from(into, from) }
+    }
+    #[inline]
+    fn write(&self, at: usize, from: &[u8]) {
+        let to = self.bytes(at, from.len());
+        // SAFETY: `bytes` checked that the range lies in the mapping.
+        unsafe { copy_to(to, from) }
+    }
+}
+
+/// Copies out of memory that others may write meanwhile.
+///
+/// An opaque instruction does the copy: the compiler can neither assume the source constant nor read it twice.
+///
+/// # Safety
+/// `from..from + into.len()` must be mapped readable, and not overlap `into`.
+#[inline]
+pub unsafe fn copy_from(into: &mut [u8], from: *const u8) {
+    // SAFETY: the caller's contract; `into` is ours alone.
+    unsafe { copy_opaque(into.as_mut_ptr(), from, into.len()) }
+}
+
+/// Copies into memory that others may read or write meanwhile.
+///
+/// # Safety
+/// `to..to + from.len()` must be mapped writable, and not overlap `from`.
+#[inline]
+pub unsafe fn copy_to(to: *mut u8, from: &[u8]) {
+    // SAFETY: the caller's contract.
+    unsafe { copy_opaque(to, from.as_ptr(), from.len()) }
+}
+
+/// # Safety
+/// Both ranges of `len` bytes must be mapped with the rights the copy needs.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn copy_opaque(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the ABI keeps the direction flag clear; the ranges are the caller's contract.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// # Safety
+/// Both ranges of `len` bytes must be mapped with the rights the copy needs.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+unsafe fn copy_opaque(to: *mut u8, from: *const u8, len: usize) {
+    for i in 0..len {
+        // SAFETY: i < len, inside both ranges.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) }
+    }
+}

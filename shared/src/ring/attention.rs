@@ -1,0 +1,118 @@
+//! Who must be told, and is a doorbell owed: the wake-up protocol.
+//!
+//! Each side has one *bits* word the other sets bits in, and one *waiting* word in which it announces that it is
+//! about to stop looking. The waker does: publish the ring, set the bit, **fence**, look at the waiting word. The
+//! sleeper does: announce in the waiting word, **fence**, look at the bits, and only then sleep. The two full fences
+//! make it impossible for both to miss the other (store buffering), which is the whole protocol; it is modelled with
+//! loom in `tests/loom.rs`.
+//!
+//! The waker swaps the waiting word back to `Awake`, so that one sleep costs one doorbell however many bits follow.
+
+use crate::abi::words::{APP_WAITING, IRQ_BITMAP, PENDING, VMM_WAITING, Waiting};
+use crate::mem::Memory;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// Which side of the crossing this code runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Guest side.
+    Vmm,
+    /// Host side.
+    App,
+}
+
+/// What a publication owes the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an owed doorbell that is not rung is a lost wake-up"]
+pub enum Owed {
+    /// The peer is looking: nothing.
+    Nothing,
+    /// The peer sleeps: ring its doorbell.
+    Doorbell,
+    /// The peer runs guest code: ring its kick.
+    Kick,
+}
+
+/// One side's view of the words.
+#[derive(Clone)]
+pub struct Attention<M: Memory> {
+    mem: M,
+    own_bits: usize,
+    own_waiting: usize,
+    peer_bits: usize,
+    peer_waiting: usize,
+}
+
+impl<M: Memory> Attention<M> {
+    /// The view of `side`.
+    pub fn new(mem: M, side: Side) -> Self {
+        let (own_bits, own_waiting, peer_bits, peer_waiting) = match side {
+            Side::Vmm => (IRQ_BITMAP, VMM_WAITING, PENDING, APP_WAITING),
+            Side::App => (PENDING, APP_WAITING, IRQ_BITMAP, VMM_WAITING),
+        };
+        Self {
+            mem,
+            own_bits,
+            own_waiting,
+            peer_bits,
+            peer_waiting,
+        }
+    }
+
+    /// Tells the peer that `channel` (below 64) has something; call after publishing the ring.
+    pub fn signal(&self, channel: u8) -> Owed {
+        self.mem
+            .fetch_or_u64(self.peer_bits, 1 << (channel & 63), Release);
+        self.mem.fence();
+        if self.mem.load_u32(self.peer_waiting, Relaxed) == Waiting::Awake as u32 {
+            return Owed::Nothing;
+        }
+        match Waiting::from_shared(
+            self.mem
+                .swap_u32(self.peer_waiting, Waiting::Awake as u32, AcqRel),
+        ) {
+            Waiting::Awake => Owed::Nothing,
+            Waiting::Asleep => Owed::Doorbell,
+            Waiting::InGuest => Owed::Kick,
+        }
+    }
+
+    /// Sets the peer's bit without asking whether it sleeps: the next [`signal`](Self::signal) carries it.
+    pub fn mark(&self, channel: u8) {
+        self.mem
+            .fetch_or_u64(self.peer_bits, 1 << (channel & 63), Release);
+    }
+
+    /// Whether any bit is set for us: one plain load, made for a hot path.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.mem.load_u64(self.own_bits, Relaxed) != 0
+    }
+
+    /// Takes all bits set for us. What was published before a bit was set is visible after.
+    pub fn take(&self) -> u64 {
+        if self.any() {
+            self.mem.swap_u64(self.own_bits, 0, AcqRel)
+        } else {
+            0
+        }
+    }
+
+    /// Announces that we are about to stop looking. True: nothing is waiting, go and sleep (or enter the guest).
+    /// False: there is work; the announcement is withdrawn.
+    pub fn announce(&self, how: Waiting) -> bool {
+        self.mem.store_u32(self.own_waiting, how as u32, Relaxed);
+        self.mem.fence();
+        if self.mem.load_u64(self.own_bits, Acquire) == 0 {
+            return true;
+        }
+        self.awake();
+        false
+    }
+
+    /// Withdraws the announcement after waking up.
+    pub fn awake(&self) {
+        self.mem
+            .store_u32(self.own_waiting, Waiting::Awake as u32, Relaxed);
+    }
+}

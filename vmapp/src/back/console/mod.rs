@@ -1,0 +1,1 @@
+//! Consoles: stdio, pty, socket, file.

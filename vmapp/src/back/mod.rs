@@ -1,0 +1,3 @@
+//! Back ends: the host hands of the devices.
+
+pub mod console;

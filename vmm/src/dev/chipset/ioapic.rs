@@ -1,0 +1,1 @@
+//! Contract: see the module list of the parent.

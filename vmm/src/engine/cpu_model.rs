@@ -1,0 +1,4 @@
+//! The CPU model.
+
+/// CPUID leaf 1 EAX.
+pub const SIGNATURE: u32 = 0x000a_0f11;

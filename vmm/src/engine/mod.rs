@@ -1,0 +1,185 @@
+//! vCPU engines: how guest instructions are executed, never what the guest sees.
+//!
+//! An engine is `run(Entry) -> Exit`, both plain data. It does no I/O and owns no device: a port access comes out as
+//! [`Exit::Port`], and the answer goes in with the next [`Entry`]. All engines share one CPU model
+//! ([`cpu_model`]), one architectural state ([`state`]) and one guest memory, so any engine can load what another saved.
+//!
+//! | engine | module | what it is |
+//! |---|---|---|
+//! | `kvm` | [`kvm`] | hardware virtualization through kvm-ioctls; the chipset stays ours |
+//! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
+
+pub mod cpu_model;
+pub mod kvm;
+pub mod scripted;
+pub mod select;
+pub mod state;
+
+use crate::bus::Width;
+use state::CpuState;
+use thiserror::Error;
+
+/// What goes into the vCPU with the next run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The answer to the last exit, where it asked for one.
+    pub reply: Reply,
+    /// An event to inject. Only given when [`Engine::view`] said it can be taken ([`View::interruptible`]; an NMI:
+    /// [`View::nmi_ready`]).
+    pub inject: Option<Inject>,
+    /// Come out with [`Exit::Window`] as soon as an external interrupt could be injected.
+    pub want_window: bool,
+    /// Task priority of the local APIC (CR8, 0..=15).
+    pub cr8: u8,
+}
+
+/// Answer to an exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reply {
+    /// The exit asked for none, or was a write.
+    #[default]
+    None,
+    /// Value of a port, memory or MSR read.
+    Value(u64),
+    /// The access faults: #GP(0). MSR accesses only.
+    Fault,
+}
+
+/// An event to inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inject {
+    /// External interrupt with this vector.
+    Interrupt(u8),
+    /// Non-maskable interrupt.
+    Nmi,
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The guest reads; a [`Reply::Value`] is owed.
+    Read,
+    /// The guest writes this.
+    Write(u64),
+}
+
+/// Why the vCPU came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// IN, OUT, or one element of INS, OUTS (an engine hands out repeated ones singly). Width at most Dword.
+    Port {
+        /// Port number.
+        port: u16,
+        /// Operand width.
+        width: Width,
+        /// Direction and data.
+        op: Op,
+    },
+    /// Access to a guest-physical address that is not RAM. At most 8 bytes, naturally split by the engine.
+    Mmio {
+        /// Guest-physical address.
+        at: u64,
+        /// Access width.
+        width: Width,
+        /// Direction and data.
+        op: Op,
+    },
+    /// RDMSR or WRMSR of a register the chipset owns (APIC base, x2APIC, TSC deadline).
+    Msr {
+        /// Register number (ECX).
+        index: u32,
+        /// Direction and data.
+        op: Op,
+    },
+    /// HLT with interrupts possible or not; see [`View`].
+    Halt,
+    /// The window asked for is open.
+    Window,
+    /// Told to look up: kick, signal, or CR8 written (the new value is in [`View::cr8`]).
+    Kicked,
+    /// Triple fault.
+    Shutdown,
+    /// Debug exception for an outside debugger.
+    Debug,
+    /// The engine cannot go on; the machine ends with this message.
+    Failed(String),
+}
+
+impl Exit {
+    /// Whether [`Engine::save`] gives a complete state right after this exit: true where no answer is owed.
+    pub fn savable(&self) -> bool {
+        match self {
+            Self::Port { op, .. } | Self::Mmio { op, .. } | Self::Msr { op, .. } => *op != Op::Read,
+            Self::Failed(_) => false,
+            Self::Halt | Self::Window | Self::Kicked | Self::Shutdown | Self::Debug => true,
+        }
+    }
+}
+
+/// What the run loop needs to know of the vCPU after each exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// An external interrupt would be taken now: IF set, no STI or MOV SS shadow, nothing being injected.
+    pub interruptible: bool,
+    /// EFLAGS.IF.
+    pub interrupts_on: bool,
+    /// An NMI would be taken now.
+    pub nmi_ready: bool,
+    /// CR8: what the guest thinks its task priority is.
+    pub cr8: u8,
+}
+
+/// Gets a running vCPU out, from any thread, soon: its `run` returns [`Exit::Kicked`], also when it had not started yet.
+pub trait Kick: Send + Sync {
+    /// Kicks. Cheap when the vCPU is not running.
+    fn kick(&self);
+}
+
+/// An engine failed to be made, to load or to save.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The engine cannot run here.
+    #[error("{engine}: {why}")]
+    Unavailable {
+        /// Which.
+        engine: &'static str,
+        /// Why, and what would help.
+        why: String,
+    },
+    /// A host call failed.
+    #[error("{what}: {source}")]
+    Host {
+        /// Which call, on what.
+        what: &'static str,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// The state asks for what this engine or CPU model does not have.
+    #[error("cannot load vCPU state: {0}")]
+    BadState(String),
+}
+
+/// One vCPU.
+pub trait Engine {
+    /// `kvm`, `interp`, `bt`, `scripted`.
+    fn name(&self) -> &'static str;
+    /// Runs until the next exit.
+    fn run(&mut self, entry: Entry) -> Exit;
+    /// The vCPU as the last exit left it.
+    fn view(&self) -> View;
+    /// Whether guest code looks at the IRQ bitmap by itself while it runs (software engines), so that nobody has to
+    /// kick it.
+    fn polls(&self) -> bool;
+    /// A handle that kicks this vCPU.
+    fn kick_handle(&self) -> std::sync::Arc<dyn Kick>;
+    /// Asks to be kicked by the clock at `after` from now at the latest (replaces an earlier request); `None` cancels.
+    fn alarm(&mut self, after: Option<std::time::Duration>);
+    /// The guest's time stamp counter now.
+    fn tsc(&self) -> u64;
+    /// Frequency of the guest's time stamp counter in kHz.
+    fn tsc_khz(&self) -> u32;
+    /// The whole architectural state; only right after a savable exit.
+    fn save(&mut self) -> Result<CpuState, EngineError>;
+    /// Replaces the whole architectural state.
+    fn load(&mut self, state: &CpuState) -> Result<(), EngineError>;
+}
