@@ -1,6 +1,6 @@
 //! The command line of `vmapp`: what may be typed, and the commands that need no VM (check, config, explain).
 //!
-//! Called by `main` alone. The commands around a running VM are handed on in [`dispatch`]. Exit status 2 means the
+//! Called by `main` alone. The commands around a running VM are handed on in `dispatch`. Exit status 2 means the
 //! user's words or file were wrong, here and everywhere. What must never happen here: a guest's or a worker's business.
 
 mod dispatch;
