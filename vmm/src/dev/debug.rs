@@ -107,11 +107,11 @@ mod tests {
     fn every_page_register_keeps_its_byte_and_the_first_is_the_post_code() {
         let mut post = PostPort::default();
         for port in 0x80..=0x8f {
-            let value = u32::from(port) * 7 & 0xff;
+            let value = (u32::from(port) * 7) & 0xff;
             assert_eq!(post.port_write(Ns(0), port, Width::Byte, value), Access::Done(()));
         }
         for port in 0x80..=0x8f {
-            let value = u32::from(port) * 7 & 0xff;
+            let value = (u32::from(port) * 7) & 0xff;
             assert_eq!(post.port_read(Ns(0), port, Width::Byte), Access::Done(value));
         }
         assert_eq!(post.code(), 0x80);

@@ -47,7 +47,7 @@ impl Format {
         if self.binary {
             number
         } else {
-            number / 10 << 4 | number % 10
+            ((number / 10) << 4) | (number % 10)
         }
     }
 
