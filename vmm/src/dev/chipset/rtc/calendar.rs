@@ -228,7 +228,7 @@ mod tests {
             .map(Format::of_register_b)
     }
 
-    /// MC146818A table 2, "Time, Calendar and Alarm Data Modes", hours.
+    /// MC146818A, "Time, Calendar, and Alarm Data Modes", hours.
     #[test]
     fn hours_are_as_the_table_says() {
         for (b, hour, byte) in [

@@ -47,7 +47,7 @@ const NMI_MASK: u8 = 1 << 7;
 const SECOND: u128 = Ns::SECOND as u128;
 /// The crystal, in hertz.
 const CRYSTAL: u128 = 32_768;
-/// Length of an update cycle with the 32.768 kHz crystal, ns ("Update Cycle", table 3).
+/// Length of an update cycle with the 32.768 kHz crystal, ns ("Update Cycle").
 const UPDATE_CYCLE: u128 = 1_984_000;
 /// From UIP to the begin of the update cycle, ns.
 const BEFORE_UPDATE: u128 = 244_000;
@@ -127,7 +127,7 @@ impl Rtc {
         Format::of_register_b(self.ram[B])
     }
 
-    /// The period of the rate select, in cycles of the crystal ("Periodic Interrupt Rate", table 5).
+    /// The period of the rate select, in cycles of the crystal ("Periodic Interrupt Rate").
     fn period(&self) -> Option<u128> {
         match self.ram[A] & 0x0f {
             0 => None,

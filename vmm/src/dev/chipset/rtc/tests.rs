@@ -150,7 +150,7 @@ fn the_first_update_cycle_begins_half_a_second_after_the_divider_is_released() {
     assert_eq!(get(&mut rtc, update + Ns::SECOND, at::SECONDS), 0x00);
 }
 
-/// Data sheet table 5, column 32.768 kHz: rate select and interrupts a second.
+/// "Periodic Interrupt Rate", column 32.768 kHz: rate select and interrupts a second.
 #[test]
 fn periodic_interrupts_come_at_the_selected_rate() {
     for (rate, hz) in [
