@@ -13,7 +13,9 @@ fn modes_change_only_as_the_manual_draws_it() {
     const XAPIC: u64 = EN;
     const X2APIC: u64 = EN | EXTD;
     // How to get into the first mode from reset, and then which mode can be written.
-    let paths: &[(&[u64], &[(u64, bool)])] = &[
+    type Path = &'static [u64];
+    type Changes = &'static [(u64, bool)];
+    let paths: &[(Path, Changes)] = &[
         (
             &[OFF],
             &[(OFF, true), (INVALID, false), (XAPIC, true), (X2APIC, false)],
