@@ -2,10 +2,13 @@
 
 use super::input::Input;
 use super::rig::Rig;
-use vmm::bus::{Change, Signals, Width};
-use vmm::dev::chipset::interrupts::{Interrupts, Pics};
+use vmm::bus::{Change, Line, Signals, Width, Wires};
+use vmm::dev::chipset::interrupts::Interrupts;
 use vmm::dev::chipset::ioapic::{self, IoApic};
 use vmm::dev::chipset::lapic::{self, Destination, LocalApic, TscScale};
+use vmm::dev::chipset::pic::PicPair;
+use vmm::dev::chipset::pit::Pit;
+use vmm::dev::chipset::rtc::{Cmos, Rtc};
 use vmm::time::Ns;
 
 const TSC: TscScale = TscScale {
@@ -13,6 +16,10 @@ const TSC: TscScale = TscScale {
     tsc: 0,
     khz: 2_000_000,
 };
+
+fn line(gsi: u8) -> Line {
+    Wires::default().line(gsi).expect("a wire of the board")
+}
 
 fn new_lapic() -> LocalApic {
     LocalApic::new(Signals::default(), TSC, 40)
@@ -96,28 +103,45 @@ pub fn ioapic(bytes: &[u8]) -> u64 {
         .run(bytes)
 }
 
-/// Sixteen inputs and nothing to program.
-#[derive(Default)]
-struct BarePics(u16);
+pub fn pic(bytes: &[u8]) -> u64 {
+    fn also(pics: &mut PicPair, _now: Ns, input: &mut Input<'_>) -> String {
+        match input.byte() % 4 {
+            0 => pics.wire(input.byte(), input.flag(), input.flag()),
+            1 => pics.set_irq(input.byte(), input.flag()),
+            _ => {
+                let output = pics.output();
+                return format!("{output} {}", pics.acknowledge());
+            }
+        }
+        String::new()
+    }
+    Rig::new(PicPair::new())
+        .ports(&PicPair::PORTS)
+        .resettable()
+        .also(also)
+        .run(bytes)
+}
 
-impl Pics for BarePics {
-    fn wire(&mut self, irq: u8, rose: bool, _level: bool) {
-        assert!(irq < 16 && irq != 2, "the board has no wire to IRQ {irq}");
-        self.0 |= u16::from(rose) << irq;
-    }
-    fn output(&self) -> bool {
-        self.0 != 0
-    }
-    fn acknowledge(&mut self) -> u8 {
-        let irq = self.0.trailing_zeros() as u8 & 15;
-        self.0 &= self.0.wrapping_sub(1);
-        0x20 + irq
-    }
+pub fn pit(bytes: &[u8]) -> u64 {
+    Rig::new(Pit::new(line(2)))
+        .ports(&Pit::PORTS)
+        .timed()
+        .resettable()
+        .run(bytes)
+}
+
+pub fn rtc(bytes: &[u8]) -> u64 {
+    let leap_day = 951_782_400 * Ns::SECOND; // 29 February 2000
+    Rig::new(Rtc::new(line(8), leap_day, &Cmos::default()))
+        .ports(&Rtc::PORTS)
+        .timed()
+        .resettable()
+        .run(bytes)
 }
 
 /// The fabric: every controller through it, and what it promises the run loop.
 pub fn interrupts(bytes: &[u8]) -> u64 {
-    fn also(fabric: &mut Interrupts<BarePics>, now: Ns, input: &mut Input<'_>) -> String {
+    fn also(fabric: &mut Interrupts, now: Ns, input: &mut Input<'_>) -> String {
         match input.byte() % 9 {
             0 => return format!("{:?}", fabric.lapic_read(now, 16 * input.number(1), Width::Dword)),
             1 => {
@@ -147,16 +171,12 @@ pub fn interrupts(bytes: &[u8]) -> u64 {
         }
         String::new()
     }
-    Rig::new(Interrupts::new(
-        BarePics::default(),
-        IoApic::default(),
-        new_lapic(),
-    ))
-    .timed()
-    .also(also)
-    .check(|fabric| {
-        let everybody = Destination::of_byte(false, 0xff);
-        assert_eq!(fabric.lapic().is_for(everybody), fabric.lapic().enabled());
-    })
-    .run(bytes)
+    Rig::new(Interrupts::new(PicPair::new(), IoApic::default(), new_lapic()))
+        .timed()
+        .also(also)
+        .check(|fabric| {
+            let everybody = Destination::of_byte(false, 0xff);
+            assert_eq!(fabric.lapic().is_for(everybody), fabric.lapic().enabled());
+        })
+        .run(bytes)
 }

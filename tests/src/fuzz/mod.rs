@@ -36,8 +36,20 @@ pub const TARGETS: &[Target] = &[
         run: rings::layout,
     },
     Target {
+        name: "pic",
+        run: devices::pic,
+    },
+    Target {
+        name: "pit",
+        run: devices::pit,
+    },
+    Target {
         name: "ring",
         run: rings::ring,
+    },
+    Target {
+        name: "rtc",
+        run: devices::rtc,
     },
 ];
 

@@ -8,6 +8,7 @@
 use super::input::Input;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 use vmm::bus::{Access, Mmio, PortIo, Resettable, Timed, Width};
 use vmm::time::Ns;
@@ -22,8 +23,8 @@ const MOST_NS: u64 = 1 << 62;
 /// A device seen as one of its traits.
 type As<D, T> = for<'a> fn(&'a mut D) -> &'a mut T;
 
-/// First and last port of each claim.
-type Ranges = &'static [(u16, u16)];
+/// The ports of each claim.
+type Ranges = &'static [RangeInclusive<u16>];
 
 /// A device and what is known of it.
 pub struct Rig<D> {
@@ -149,8 +150,8 @@ impl<D: 'static> Rig<D> {
         let port = match (range, ranges.len()) {
             (7, _) | (_, 0) => input.number(2) as u16,
             (range, count) => {
-                let (first, last) = ranges[range % count];
-                let offset = u32::from(input.byte()) % (u32::from(last - first) + 1);
+                let (first, last) = (ranges[range % count].start(), ranges[range % count].end());
+                let offset = u32::from(input.byte()) % u32::from(last - first + 1);
                 first + offset as u16
             }
         };
@@ -269,7 +270,7 @@ mod tests {
     const PASS: u8 = 4;
 
     fn drive(device: Wrong) -> u64 {
-        let rig = Rig::new(device).ports(&[(0x60, 0x60), (0x64, 0x64)]).timed();
+        let rig = Rig::new(device).ports(&[0x60..=0x60, 0x64..=0x64]).timed();
         rig.run(&[READ, 0x20 | READ, 9, WRITE, 0, 0, PASS, 77])
     }
 
