@@ -9,6 +9,7 @@ use vmm::dev::chipset::lapic::{self, Destination, LocalApic, TscScale};
 use vmm::dev::chipset::pic::PicPair;
 use vmm::dev::chipset::pit::Pit;
 use vmm::dev::chipset::rtc::{Cmos, Rtc};
+use vmm::dev::i8042::I8042;
 use vmm::time::Ns;
 
 const TSC: TscScale = TscScale {
@@ -101,6 +102,11 @@ pub fn ioapic(bytes: &[u8]) -> u64 {
         .resettable()
         .also(also)
         .run(bytes)
+}
+
+pub fn i8042(bytes: &[u8]) -> u64 {
+    let device = I8042::new(line(1), line(12), Signals::default());
+    Rig::new(device).ports(&I8042::PORTS).resettable().run(bytes)
 }
 
 pub fn pic(bytes: &[u8]) -> u64 {

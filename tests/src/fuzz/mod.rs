@@ -20,6 +20,10 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target {
+        name: "i8042",
+        run: devices::i8042,
+    },
+    Target {
         name: "interrupts",
         run: devices::interrupts,
     },
