@@ -1,6 +1,6 @@
-//! The register map of the local APIC (Intel SDM volume 3, sections 11.4.1 and 11.12.1.2): which numbers are registers,
-//! in which mode they exist, and which bits software may write. Both interfaces, memory and MSR, decode here
-//! and nowhere else.
+//! The register map of the local APIC (Intel SDM volume 3, sections 11.4.1 and 11.12.1.2): which numbers are
+//! registers, in which mode they exist, and which bits software may write. Both interfaces, memory and MSR,
+//! decode here and nowhere else.
 
 /// One register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,8 @@ impl Lvt {
     }
 }
 
-/// Bits of the SVR software may write: vector, software enable, focus check (kept, without effect), EOI-broadcast
-/// suppression.
+/// Bits of the SVR software may write: vector, software enable, focus check (kept, without effect),
+/// EOI-broadcast suppression.
 pub(super) const SVR_WRITABLE: u32 = 0x13ff;
 /// Bits of the low half of the ICR software may write in xAPIC mode.
 pub(super) const ICR_WRITABLE: u32 = 0x000c_cfff;
