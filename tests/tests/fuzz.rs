@@ -1,4 +1,5 @@
-//! Every fuzz target on stable Rust: over the committed corpus, over random bytes, and all of them known to cargo-fuzz.
+//! Every fuzz target on stable Rust: over the committed corpus, over random bytes, and all of them known to
+//! cargo-fuzz.
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;

@@ -1,8 +1,10 @@
-//! Fuzz targets: bytes become accesses to a device, or a peer's scribbling on shared memory, and invariants are asserted.
+//! Fuzz targets: bytes become accesses to a device, or a peer's scribbling on shared memory, and invariants are
+//! asserted.
 //!
-//! Everything is here, on stable Rust: `tests/tests/fuzz.rs` runs every target over the committed corpus and over random
-//! bytes with each `make test`. The crate in `tests/fuzz` only puts libFuzzer's coverage guidance in front of
-//! [`run`]. A new device is one function in [`devices`], one row in [`TARGETS`] and one `[[bin]]` there.
+//! Everything is here, on stable Rust: `tests/tests/fuzz.rs` runs every target over the committed corpus and
+//! over random bytes with each `make test`. The crate in `tests/fuzz` only puts libFuzzer's coverage guidance
+//! in front of [`run`]. A new device is one function in `devices.rs`, one row in [`TARGETS`] and one `[[bin]]`
+//! there.
 
 mod devices;
 mod input;
@@ -13,7 +15,8 @@ mod rings;
 pub struct Target {
     /// Its name: of the binary, of the corpus directory, and for [`run`].
     pub name: &'static str,
-    /// Runs it. Panics if an invariant is broken; else gives a digest of all that was seen, the same for the same bytes.
+    /// Runs it. Panics if an invariant is broken; else gives a digest of all that was seen, the same for the
+    /// same bytes.
     pub run: fn(&[u8]) -> u64,
 }
 

@@ -1,9 +1,9 @@
-//! The rig a device is fuzzed in: it knows the device's ports and registers and which bus traits it has, and turns bytes
-//! into accesses, passing time and resets, as a guest and a run loop would cause them, only worse.
+//! The rig a device is fuzzed in: it knows the device's ports and registers and which bus traits it has, and
+//! turns bytes into accesses, passing time and resets, as a guest and a run loop would cause them, only worse.
 //!
 //! Asserted for every device: it does not panic; a value fits the width it was read with; after
-//! [`Timed::advance`] the next deadline is in the future; and all of it takes bounded time, with leaps of the clock from
-//! nothing to a year. What else a device promises, its own `also` and `check` assert.
+//! [`Timed::advance`] the next deadline is in the future; and all of it takes bounded time, with leaps of the
+//! clock from nothing to a year. What else a device promises, its own `also` and `check` assert.
 
 use super::input::Input;
 use std::fmt::Debug;

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// A header of two channels, overwritten in places, or nothing but the input; whatever [`Layout::check`] accepts must be
-/// a memory on which no ring leaves its place.
+/// A header of two channels, overwritten in places, or nothing but the input; whatever [`Layout::check`]
+/// accepts must be a memory on which no ring leaves its place.
 pub fn layout(bytes: &[u8]) -> u64 {
     let mut input = Input::new(bytes);
     let shape = |kind| ChannelShape {

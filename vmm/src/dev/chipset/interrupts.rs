@@ -7,12 +7,13 @@
 //!   wire 16..=23 ────────▶     ◀── EOI of level-triggered vectors ──
 //! ```
 //!
-//! Wire 2 is the PIT's: IRQ 0 of the PIC, pin 2 of the I/O APIC (an interrupt source override says so in the MADT). Wire 0
-//! is unused: IRQ 2 of the PIC is its cascade, pin 0 of the I/O APIC is the PIC's output, as on PCs of old.
+//! Wire 2 is the PIT's: IRQ 0 of the PIC, pin 2 of the I/O APIC (an interrupt source override says so in the
+//! MADT). Wire 0 is unused: IRQ 2 of the PIC is its cascade, pin 0 of the I/O APIC is the PIC's output, as on
+//! PCs of old.
 //!
-//! Called by the board: accesses, changes of wires, time, and before each entry [`pending`](Interrupts::pending) and
-//! [`take`](Interrupts::take). What must never happen here: a change in one controller that the others are not told of
-//! before the call returns; every mutation ends in `settle`.
+//! Called by the board: accesses, changes of wires, time, and before each entry
+//! [`pending`](Interrupts::pending) and [`take`](Interrupts::take). What must never happen here: a change in
+//! one controller that the others are not told of before the call returns; every mutation ends in `settle`.
 
 use super::ioapic::IoApic;
 use super::lapic::{LocalApic, MsrFault, TscScale};
@@ -59,8 +60,9 @@ impl Interrupts {
         self.settle();
     }
 
-    /// A wire that rose was low before: the PIC takes back what nobody had acknowledged, and INTR may fall and rise. An
-    /// edge-triggered LINT0 must see that, or it hears of a timer whose pulses are shorter than a drain only once.
+    /// A wire that rose was low before: the PIC takes back what nobody had acknowledged, and INTR may fall and
+    /// rise. An edge-triggered LINT0 must see that, or it hears of a timer whose pulses are shorter than a
+    /// drain only once.
     fn irq(&mut self, irq: u8, rose: bool, level: bool) {
         if rose {
             self.pics.wire(irq, false, false);
@@ -75,8 +77,8 @@ impl Interrupts {
         self.lapic.pending().is_some() || self.extint()
     }
 
-    /// The vector to inject now. The local APIC's comes before the PIC's, which no priority orders against it. Only call
-    /// it when the vCPU can take an interrupt: the vector counts as acknowledged.
+    /// The vector to inject now. The local APIC's comes before the PIC's, which no priority orders against it.
+    /// Only call it when the vCPU can take an interrupt: the vector counts as acknowledged.
     pub fn take(&mut self) -> Option<u8> {
         if let Some(vector) = self.lapic.acknowledge() {
             return Some(vector);
@@ -155,8 +157,8 @@ impl Interrupts {
         self.lapic.set_tsc(tsc);
     }
 
-    /// Carries what one controller has for another: EOIs out, the PIC's INTR and the I/O APIC's messages in. One pass is
-    /// enough, since taking a message ends no interrupt and moves no wire.
+    /// Carries what one controller has for another: EOIs out, the PIC's INTR and the I/O APIC's messages in.
+    /// One pass is enough, since taking a message ends no interrupt and moves no wire.
     fn settle(&mut self) {
         while let Some(vector) = self.lapic.take_ended() {
             self.ioapic.end_of_interrupt(vector);
@@ -199,7 +201,8 @@ impl Timed for Interrupts {
 }
 
 impl Resettable for Interrupts {
-    /// Power-on state of all three; a boot without firmware also needs [`virtual_wire`](Interrupts::virtual_wire).
+    /// Power-on state of all three; a boot without firmware also needs
+    /// [`virtual_wire`](Interrupts::virtual_wire).
     fn reset(&mut self) {
         self.pics.reset();
         self.ioapic.reset();

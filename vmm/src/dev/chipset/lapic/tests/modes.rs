@@ -110,7 +110,8 @@ fn x2apic_registers_fault_outside_x2apic_mode() {
     assert_eq!(bench.msr_write(0x10, 0), Err(MsrFault));
 }
 
-/// Every x2APIC register: number, readable, bits that may be set in a write (`None`: read-only). SDM table 11-6.
+/// Every x2APIC register: number, readable, bits that may be set in a write (`None`: read-only).
+/// SDM section 11.12.1.2.
 const X2APIC: &[(u32, bool, Option<u64>)] = &[
     (0x802, true, None),
     (0x803, true, None),
