@@ -187,6 +187,11 @@ impl CpuModel {
         self.tsc_khz = khz;
     }
 
+    /// The frequency of the guest's time stamp counter in kHz; 0 if not said yet.
+    pub fn tsc_khz(&self) -> u32 {
+        self.tsc_khz
+    }
+
     /// What CPUID answers: EAX, EBX, ECX, EDX. Zeros for every leaf the model does not have.
     pub fn cpuid(&self, leaf: u32, subleaf: u32, now: &Dynamic) -> [u32; 4] {
         let mut answer = match leaf {
@@ -201,7 +206,8 @@ impl CpuModel {
                 0,
                 0,
             ],
-            // Descriptor FF: see leaf 4.
+            // AMD describes caches in 8000_0005 and 8000_0006, Intel in 4 (descriptor FF of leaf 2 says so).
+            2 | 4 if &self.vendor == VENDOR_AMD => [0; 4],
             2 => [0x00ff_ff01, 0, 0, 0],
             4 => CACHES.get(subleaf as usize).map_or([0; 4], cache_leaf),
             // Two topology levels of one processor each.
@@ -448,7 +454,10 @@ mod tests {
 
     #[test]
     fn cache_leaves_multiply_to_the_sizes() {
-        let model = CpuModel::default_level();
+        let mut model = CpuModel::default_level();
+        let now = Dynamic::default();
+        assert_eq!(model.cpuid(4, 0, &now), [0; 4], "AMD");
+        model.vendor = *b"GenuineIntel";
         for (i, cache) in CACHES.iter().enumerate() {
             let [eax, ebx, ecx, _] = model.cpuid(4, i as u32, &Dynamic::default());
             let bytes = ((ebx >> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1);
