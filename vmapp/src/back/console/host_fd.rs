@@ -127,6 +127,12 @@ impl AsFd for HostFd {
     }
 }
 
+impl From<HostFd> for OwnedFd {
+    fn from(host: HostFd) -> Self {
+        host.fd
+    }
+}
+
 fn judge(result: nix::Result<usize>) -> Io {
     match result {
         Ok(0) | Err(Errno::EAGAIN | Errno::EINTR) => Io::WouldBlock,

@@ -19,7 +19,7 @@ pub mod terminal;
 
 use nix::poll::PollFlags;
 use shared::msg::handover::Escape;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How often a back end without a descriptor to wait for (an unplugged pty, a terminal of which we are not the
@@ -78,6 +78,10 @@ pub trait Console {
     }
     /// Something the user should know; each is told once.
     fn trouble(&mut self) -> Option<String> {
+        None
+    }
+    /// Gives up a connection that should outlive this worker.
+    fn detach(&mut self) -> Option<OwnedFd> {
         None
     }
     /// The supervisor vanished: leave the host as the user had it.

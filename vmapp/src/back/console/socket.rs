@@ -17,14 +17,11 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// `listener` is a bound, listening stream socket.
-    pub fn new(listener: OwnedFd) -> std::io::Result<Self> {
+    /// `listener` is a bound, listening stream socket; `client` was connected to a predecessor.
+    pub fn new(listener: OwnedFd, client: Option<HostFd>) -> std::io::Result<Self> {
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            client: None,
-        })
+        Ok(Self { listener, client })
     }
 
     /// The client, or the next one if there is none.
@@ -74,6 +71,10 @@ impl Console for Socket {
             within: None,
         }
     }
+
+    fn detach(&mut self) -> Option<OwnedFd> {
+        self.client.take().map(OwnedFd::from)
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
     fn one_client_at_a_time_and_the_next_waits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("console");
-        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into()).unwrap();
+        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into(), None).unwrap();
         assert_eq!(console.write(b"nobody"), Wrote::Dropped(6));
 
         let mut first = UnixStream::connect(&path).unwrap();
@@ -111,7 +112,7 @@ mod tests {
     fn a_client_that_does_not_read_blocks_and_loses_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("console");
-        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into()).unwrap();
+        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into(), None).unwrap();
         let mut client = UnixStream::connect(&path).unwrap();
         let mut out = 0;
         while let Wrote::Out(count) = console.write(&[b'.'; 1000]) {
