@@ -18,7 +18,6 @@ use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::handover::{Descriptors, Received, Socket};
 use vmdriver_shim::jail::{self, Role};
 use vmdriver_shim::memory::SharedMemory;
-use vmdriver_shim::spawn;
 
 /// How long the supervisor may take to say `Start`.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -65,9 +64,6 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         // The supervisor's vanishing shows as a hang-up of the socket, and then the terminal must be put back first:
         // SIGKILL would leave it raw.
         nix::sys::prctl::set_pdeathsig(None).map_err(ServeError::Signals)?;
-    } else {
-        // The kernel forgets it with a change of user id.
-        spawn::die_with_parent()?;
     }
     let console_channel = (0..)
         .zip(memory.layout().channels())

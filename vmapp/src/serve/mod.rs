@@ -12,7 +12,6 @@ mod complaints;
 mod console;
 mod control;
 
-use crate::back::console::Console;
 use attach::{Attached, attach};
 use complaints::Complaints;
 use console::ConsoleService;
