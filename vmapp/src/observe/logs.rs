@@ -15,7 +15,11 @@ const FILTER_VARIABLE: &str = "WORLDSWITCH_LOG";
 
 /// Starts logging for this process; later calls change nothing.
 pub fn init(format: LogFormat, quiet: bool) {
-    let level = if quiet { LevelFilter::WARN } else { LevelFilter::INFO };
+    let level = if quiet {
+        LevelFilter::WARN
+    } else {
+        LevelFilter::INFO
+    };
     let filter = EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var(FILTER_VARIABLE)

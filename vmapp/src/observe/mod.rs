@@ -79,7 +79,9 @@ fn watch(dir: &RuntimeDir, first: Report, json: bool) -> Result<(), ClientError>
     let mut before: Option<(Report, Instant)> = None;
     let mut now = (first, Instant::now());
     loop {
-        let rates = before.as_ref().map(|(report, at)| (report, now.1.duration_since(*at)));
+        let rates = before
+            .as_ref()
+            .map(|(report, at)| (report, now.1.duration_since(*at)));
         let text = show(&now.0, rates, json);
         let pace = if in_place { CLEAR_SCREEN } else { "" };
         let gap = if in_place || json { "" } else { "\n" };
@@ -117,7 +119,9 @@ pub fn stop(name: &str, now: bool) -> u8 {
 }
 
 fn get(dir: &RuntimeDir, name: &str) -> Result<Report, ClientError> {
-    ask(dir, name, Request::Status)?.report.ok_or(ClientError::Nonsense)
+    ask(dir, name, Request::Status)?
+        .report
+        .ok_or(ClientError::Nonsense)
 }
 
 fn print(text: &str) -> Result<(), ClientError> {

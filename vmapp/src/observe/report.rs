@@ -106,7 +106,10 @@ pub(super) mod tests {
             "/io_worker/console/bytes_dropped",
             "/io_worker/peer/errors",
         ] {
-            assert!(json.pointer(path).is_some_and(serde_json::Value::is_u64), "{path}");
+            assert!(
+                json.pointer(path).is_some_and(serde_json::Value::is_u64),
+                "{path}"
+            );
         }
         let back: Report = serde_json::from_value(json).unwrap();
         assert_eq!(back, sample());

@@ -19,7 +19,10 @@ const TITLES: [(&str, &str); 8] = [
 /// The running VMs; `None` for one that does not answer.
 pub fn list(rows: &[(String, Option<Report>)]) -> String {
     let wide = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:wide$}  {:12}  {:8}  {:>10}  PID\n", "NAME", "STATE", "ENGINE", "UPTIME");
+    let mut text = format!(
+        "{:wide$}  {:12}  {:8}  {:>10}  PID\n",
+        "NAME", "STATE", "ENGINE", "UPTIME"
+    );
     for (name, report) in rows {
         let row = match report {
             Some(r) => format!(
@@ -47,7 +50,12 @@ pub fn status(report: &Report, before: Option<(&Report, Duration)>) -> String {
     let before = before.filter(|(earlier, _)| earlier.resets == report.resets);
     let earlier = |of: fn(&Report) -> &Groups| before.map(|(earlier, time)| (of(earlier), time));
     groups(&mut text, "", &report.vmm, earlier(|r| &r.vmm));
-    groups(&mut text, "io worker: ", &report.io_worker, earlier(|r| &r.io_worker));
+    groups(
+        &mut text,
+        "io worker: ",
+        &report.io_worker,
+        earlier(|r| &r.io_worker),
+    );
     text
 }
 
@@ -70,7 +78,9 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 fn groups(text: &mut String, prefix: &str, now: &Groups, before: Option<(&Groups, Duration)>) {
-    let named = TITLES.iter().filter_map(|(group, title)| Some((*group, *title, now.get(*group)?)));
+    let named = TITLES
+        .iter()
+        .filter_map(|(group, title)| Some((*group, *title, now.get(*group)?)));
     let others = now
         .iter()
         .filter(|(group, _)| TITLES.iter().all(|(known, _)| known != group))
@@ -154,7 +164,10 @@ mod tests {
     fn the_list_says_who_does_not_answer() {
         let rows = [("demo".to_owned(), Some(sample())), ("deaf".to_owned(), None)];
         let text = list(&rows);
-        assert!(text.contains("demo  running       interp       0:00:12  4711\n"), "{text}");
+        assert!(
+            text.contains("demo  running       interp       0:00:12  4711\n"),
+            "{text}"
+        );
         assert!(text.contains("deaf  does not answer\n"));
         assert_eq!(list(&[]).lines().count(), 1);
     }

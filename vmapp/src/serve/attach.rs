@@ -44,7 +44,15 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     if !socket.wait(START_LIMIT)? {
         return Err(ServeError::NoStart);
     }
-    let Received::Message(ToApp::Start { spec, console, fds: roles }, fds) = socket.recv()? else {
+    let Received::Message(
+        ToApp::Start {
+            spec,
+            console,
+            fds: roles,
+        },
+        fds,
+    ) = socket.recv()?
+    else {
         return Err(ServeError::NoStart);
     };
     spec.check()?;

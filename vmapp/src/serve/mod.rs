@@ -165,7 +165,11 @@ impl<'a> Worker<'a> {
         for interest in interests.fds.iter().flatten() {
             watches.extend(watch(interest.fd, interest.events));
         }
-        let limit = if more { Some(Duration::ZERO) } else { interests.within };
+        let limit = if more {
+            Some(Duration::ZERO)
+        } else {
+            interests.within
+        };
         Ok(self.crossing.sleep_on(limit, &watches)?)
     }
 

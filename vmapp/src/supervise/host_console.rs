@@ -77,7 +77,10 @@ impl HostConsole {
     /// What the I/O worker gets.
     pub fn fds(&self) -> impl Iterator<Item = (FdRole, BorrowedFd<'_>)> {
         let client = self.client.iter().map(|fd| (FdRole::ConsoleIn, fd.as_fd()));
-        self.fds.iter().map(|(role, fd)| (*role, fd.as_fd())).chain(client)
+        self.fds
+            .iter()
+            .map(|(role, fd)| (*role, fd.as_fd()))
+            .chain(client)
     }
 
     /// Where the console is, if it has a path.
@@ -170,7 +173,9 @@ fn stdio(escape: Option<u8>) -> io::Result<HostConsole> {
     let output = anew(stdout.as_fd(), OFlag::O_WRONLY)?;
     if !stdin.is_terminal() {
         let mut console = HostConsole::of(ConsoleSpec::Stream);
-        console.fds.push((FdRole::ConsoleIn, anew(stdin.as_fd(), OFlag::O_RDONLY)?));
+        console
+            .fds
+            .push((FdRole::ConsoleIn, anew(stdin.as_fd(), OFlag::O_RDONLY)?));
         console.fds.push((FdRole::ConsoleOut, output));
         return Ok(console);
     }
@@ -179,7 +184,9 @@ fn stdio(escape: Option<u8>) -> io::Result<HostConsole> {
         escape,
         restore: saved.clone(),
     });
-    console.fds.push((FdRole::ConsoleIn, anew(stdin.as_fd(), OFlag::O_RDWR)?));
+    console
+        .fds
+        .push((FdRole::ConsoleIn, anew(stdin.as_fd(), OFlag::O_RDWR)?));
     console.fds.push((FdRole::ConsoleOut, output));
     console.terminal = Some(UserTerminal {
         fd: stdin.as_fd().try_clone_to_owned()?,

@@ -93,9 +93,18 @@ impl From<Word> for ToVmm {
 #[derive(Clone, Debug)]
 enum Phase {
     Running,
-    Asked { until: Instant },
-    Stopping { until: Instant, end: StopReason, killed: bool },
-    Draining { until: Instant, verdict: Verdict },
+    Asked {
+        until: Instant,
+    },
+    Stopping {
+        until: Instant,
+        end: StopReason,
+        killed: bool,
+    },
+    Draining {
+        until: Instant,
+        verdict: Verdict,
+    },
     Over(Verdict),
 }
 
@@ -171,7 +180,9 @@ impl Life {
             Event::VmmBroke(how) => self.vmm_broke(&how, now),
             Event::VmmDied(how) => self.vmm_died(&how, now),
             Event::App(word) => self.app_word(word, now),
-            Event::AppBroke(how) => self.app_gone(&format!("I/O worker broke the protocol: {}", plain(&how)), now),
+            Event::AppBroke(how) => {
+                self.app_gone(&format!("I/O worker broke the protocol: {}", plain(&how)), now)
+            }
             Event::AppDied(how) => self.app_gone(&format!("I/O worker died: {how}"), now),
             Event::Signal(name) => self.signal(name, now),
             Event::PowerButton => self.power_button(),
@@ -183,8 +194,14 @@ impl Life {
     fn vmm_ended(&mut self, outcome: &Outcome, now: Instant) -> Vec<Action> {
         let verdict = match &self.phase {
             Phase::Running | Phase::Asked { .. } => Verdict::of(outcome, None),
-            Phase::Stopping { end: StopReason::Asked(who), .. } => Verdict::of(outcome, Some(who)),
-            Phase::Stopping { end: StopReason::Broken(verdict), .. } => verdict.clone(),
+            Phase::Stopping {
+                end: StopReason::Asked(who),
+                ..
+            } => Verdict::of(outcome, Some(who)),
+            Phase::Stopping {
+                end: StopReason::Broken(verdict),
+                ..
+            } => verdict.clone(),
             Phase::Draining { .. } | Phase::Over(_) => return Vec::new(),
         };
         self.drain(verdict, now)
@@ -210,11 +227,23 @@ impl Life {
         let died = Verdict::new(VMM_DIED, format!("vmm died: {how}"));
         let verdict = match &self.phase {
             Phase::Running | Phase::Asked { .. } => died,
-            Phase::Stopping { end: StopReason::Broken(verdict), .. } => verdict.clone(),
-            Phase::Stopping { end: StopReason::Asked(who), killed: true, .. } => {
-                Verdict::new(FAILED, format!("ended before the guest powered off: {who}; the vmm had to be killed"))
-            }
-            Phase::Stopping { end: StopReason::Asked(_), killed: false, .. } => died,
+            Phase::Stopping {
+                end: StopReason::Broken(verdict),
+                ..
+            } => verdict.clone(),
+            Phase::Stopping {
+                end: StopReason::Asked(who),
+                killed: true,
+                ..
+            } => Verdict::new(
+                FAILED,
+                format!("ended before the guest powered off: {who}; the vmm had to be killed"),
+            ),
+            Phase::Stopping {
+                end: StopReason::Asked(_),
+                killed: false,
+                ..
+            } => died,
             Phase::Draining { .. } | Phase::Over(_) => return Vec::new(),
         };
         self.drain(verdict, now)
@@ -444,22 +473,19 @@ mod tests {
         let verdict = run
             .on(Event::VmmDied("killed by signal 9 (SIGKILL)".into()))
             .finish();
-        assert_eq!(
-            verdict,
-            Verdict::new(3, "vmm died: killed by signal 9 (SIGKILL)")
-        );
+        assert_eq!(verdict, Verdict::new(3, "vmm died: killed by signal 9 (SIGKILL)"));
         let mut run = Run::new();
         run.on(Event::StopNow);
-        assert_eq!(run.on(Event::VmmDied("exited with 101".into())).finish().status, 3);
+        assert_eq!(
+            run.on(Event::VmmDied("exited with 101".into())).finish().status,
+            3
+        );
     }
 
     #[test]
     fn a_vmm_that_talks_nonsense_is_killed() {
         let mut run = Run::new();
-        assert_eq!(
-            run.on(Event::VmmBroke("not JSON".into())).done,
-            [Action::KillVmm]
-        );
+        assert_eq!(run.on(Event::VmmBroke("not JSON".into())).done, [Action::KillVmm]);
         let verdict = run
             .on(Event::VmmDied("killed by signal 9 (SIGKILL)".into()))
             .finish();

@@ -42,13 +42,16 @@ impl Pair {
         ];
 
         let here = std::env::current_exe().map_err(StartError::Myself)?;
-        let app = spawn(&here, &["io-worker"], common.into_iter().chain(console.fds()), |fds| {
-            ToApp::Start {
+        let app = spawn(
+            &here,
+            &["io-worker"],
+            common.into_iter().chain(console.fds()),
+            |fds| ToApp::Start {
                 spec: Box::new(config.spec.clone()),
                 console: console.spec().clone(),
                 fds,
-            }
-        })?;
+            },
+        )?;
         console.lend_client();
 
         let program = match std::env::var_os(VMM_VARIABLE) {
@@ -56,9 +59,11 @@ impl Pair {
             None => here.with_file_name("vmm"),
         };
         let files = files.iter().map(|(role, fd)| (*role, fd.as_fd()));
-        let vmm = spawn(&program, &[], common.into_iter().chain(files), |fds| ToVmm::Start {
-            spec: Box::new(config.spec.clone()),
-            fds,
+        let vmm = spawn(&program, &[], common.into_iter().chain(files), |fds| {
+            ToVmm::Start {
+                spec: Box::new(config.spec.clone()),
+                fds,
+            }
         })?;
         Ok(Self { vmm, app, memory })
     }
@@ -91,7 +96,11 @@ fn spawn<'a, M: serde::Serialize>(
 fn boot_files(config: &Config) -> Result<Vec<(FdRole, OwnedFd)>, StartError> {
     let host = &config.host;
     let modules = (0..).map(FdRole::Module).zip(&host.modules);
-    let kernel = host.kernel.iter().chain(&host.image).map(|path| (FdRole::Kernel, path));
+    let kernel = host
+        .kernel
+        .iter()
+        .chain(&host.image)
+        .map(|path| (FdRole::Kernel, path));
     let initrd = host.initrd.iter().map(|path| (FdRole::Initrd, path));
     kernel
         .chain(initrd)

@@ -61,7 +61,9 @@ impl RuntimeDir {
         let uid = geteuid();
         let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let path = match session {
-            Some(path) if path.is_absolute() && owner(&path) == Some(uid.as_raw()) => path.join("worldswitch"),
+            Some(path) if path.is_absolute() && owner(&path) == Some(uid.as_raw()) => {
+                path.join("worldswitch")
+            }
             _ if uid.is_root() => PathBuf::from("/run/worldswitch"),
             _ => PathBuf::from(format!("/tmp/worldswitch-{uid}")),
         };
@@ -262,10 +264,7 @@ mod tests {
         let (_parent, dir) = dir();
         drop(UnixListener::bind(dir.path.join("demo.sock")).unwrap());
         assert_eq!(dir.names(), ["demo"]);
-        assert_eq!(
-            dir.connect("demo").unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(dir.connect("demo").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(dir.names(), Vec::<String>::new());
         drop(UnixListener::bind(dir.path.join("demo.sock")).unwrap());
         dir.claim("demo").unwrap();

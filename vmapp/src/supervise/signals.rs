@@ -42,7 +42,9 @@ impl Signals {
     /// The next one that came, if any.
     pub fn next(&mut self) -> Option<Asked> {
         let info = self.fd.read_signal().ok().flatten()?;
-        let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())?;
+        let signal = i32::try_from(info.ssi_signo)
+            .ok()
+            .and_then(|n| Signal::try_from(n).ok())?;
         Some(match signal {
             Signal::SIGTSTP => Asked::Suspend,
             Signal::SIGCONT => Asked::Resume,

@@ -101,12 +101,13 @@ impl<'a> Supervisor<'a> {
     /// Blocks until something may have happened. What, the non-blocking looks that follow find out.
     fn wait(&self, life: &Life, pair: &Pair) {
         let listener = self.claim.listener().map(|l| (l.as_fd(), PollFlags::POLLIN));
-        let watched: Vec<(BorrowedFd, PollFlags)> = std::iter::once((self.signals.as_fd(), PollFlags::POLLIN))
-            .chain(pair.vmm.interests())
-            .chain(pair.app.interests())
-            .chain(listener)
-            .chain(self.clients.interests())
-            .collect();
+        let watched: Vec<(BorrowedFd, PollFlags)> =
+            std::iter::once((self.signals.as_fd(), PollFlags::POLLIN))
+                .chain(pair.vmm.interests())
+                .chain(pair.app.interests())
+                .chain(listener)
+                .chain(self.clients.interests())
+                .collect();
         let deadline = [
             life.deadline(),
             pair.vmm.deadline(),
@@ -240,7 +241,10 @@ impl<'a> Supervisor<'a> {
 }
 
 fn wait_for(watched: &[(BorrowedFd, PollFlags)], deadline: Option<Instant>) {
-    let mut fds: Vec<PollFd> = watched.iter().map(|&(fd, events)| PollFd::new(fd, events)).collect();
+    let mut fds: Vec<PollFd> = watched
+        .iter()
+        .map(|&(fd, events)| PollFd::new(fd, events))
+        .collect();
     let limit = deadline.map_or(PollTimeout::NONE, |at| {
         // A millisecond more, lest the rest of one make us look again and again before it is over.
         let millis = at.saturating_duration_since(Instant::now()).as_millis() + 1;

@@ -55,7 +55,9 @@ impl Worker {
 
     /// When to look again at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.closed.filter(|_| !self.told_death).map(|at| at + CLOSED_LIMIT)
+        self.closed
+            .filter(|_| !self.told_death)
+            .map(|at| at + CLOSED_LIMIT)
     }
 
     /// Everything said up to now, a bounded amount, and the death after the last word.
