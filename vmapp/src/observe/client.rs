@@ -70,9 +70,11 @@ pub fn ask(dir: &RuntimeDir, name: &str, request: Request) -> Result<Answer, Cli
         name: name.to_owned(),
         source,
     };
-    // A name with a slash would leave the folder.
+    // It would leave the folder.
+    if name.contains('/') {
+        return Err(no_such(dir, name));
+    }
     let stream = match dir.connect(name) {
-        _ if name.contains('/') => return Err(no_such(dir, name)),
         Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_such(dir, name)),
         Err(error) => return Err(silent(error)),

@@ -10,10 +10,10 @@
 //!
 //! The commands here are clients: they never touch a VM's memory or workers, only its supervisor's socket.
 
-mod client;
+pub mod client;
 pub mod logs;
 pub mod report;
-mod table;
+pub mod table;
 pub mod wire;
 
 use crate::supervise::runtime_dir::RuntimeDir;

@@ -193,11 +193,12 @@ impl Life {
 
     fn vmm_ended(&mut self, outcome: &Outcome, now: Instant) -> Vec<Action> {
         let verdict = match &self.phase {
-            Phase::Running | Phase::Asked { .. } => Verdict::of(outcome, None),
+            Phase::Running => Verdict::of(outcome, None),
+            Phase::Asked { .. } => Verdict::of(outcome, None).without_reset(),
             Phase::Stopping {
                 end: StopReason::Asked(who),
                 ..
-            } => Verdict::of(outcome, Some(who)),
+            } => Verdict::of(outcome, Some(who)).without_reset(),
             Phase::Stopping {
                 end: StopReason::Broken(verdict),
                 ..
@@ -315,7 +316,7 @@ impl Life {
             // Impatience while stopping or draining: no more waiting.
             Phase::Stopping { .. } => self.kill(now),
             Phase::Draining { verdict, .. } => {
-                self.phase = Phase::Over(verdict.clone());
+                self.phase = Phase::Over(verdict.clone().without_reset());
                 Vec::new()
             }
             Phase::Over(_) => Vec::new(),
@@ -333,7 +334,7 @@ impl Life {
     }
 
     fn stop(&mut self, who: &str, now: Instant) -> Vec<Action> {
-        match self.phase {
+        match &mut self.phase {
             Phase::Running | Phase::Asked { .. } => {
                 self.phase = Phase::Stopping {
                     until: now + STOP_LIMIT,
@@ -342,7 +343,11 @@ impl Life {
                 };
                 vec![Action::Tell(Word::Stop)]
             }
-            _ => Vec::new(),
+            Phase::Draining { verdict, .. } => {
+                verdict.reset = false;
+                Vec::new()
+            }
+            Phase::Stopping { .. } | Phase::Over(_) => Vec::new(),
         }
     }
 
@@ -515,6 +520,24 @@ mod tests {
         run.on(ended(Outcome::PoweredOff));
         run.on(Event::AppDied("killed".into()));
         assert_eq!(run.verdict().status, 0);
+    }
+
+    #[test]
+    fn a_reset_is_no_new_start_once_the_end_was_asked_for() {
+        let mut run = Run::new();
+        assert!(run.on(ended(Outcome::Reset)).finish().reset);
+        let mut run = Run::new();
+        run.on(Event::Signal("SIGTERM"));
+        assert!(!run.on(ended(Outcome::Reset)).finish().reset);
+        let mut run = Run::new();
+        run.on(Event::StopNow);
+        assert!(!run.on(ended(Outcome::Reset)).finish().reset);
+        for asked in [Event::StopNow, Event::Signal("SIGINT")] {
+            let mut run = Run::new();
+            run.on(ended(Outcome::Reset)).on(asked);
+            run.on(Event::App(FromApp::Finished));
+            assert!(!run.verdict().reset);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`host_console`] | the host's end of the console: terminal, pty, socket, file |
 //! | [`runtime_dir`] | names of running VMs: locks and control sockets |
 //! | [`control`] | the control socket's clients |
+//! | [`limit`] | how many lines workers and clients may cause |
 //! | [`signals`] | signals as a descriptor |
 //! | [`verdict`] | exit statuses and reasons |
 //!
@@ -19,12 +20,13 @@
 pub mod control;
 pub mod host_console;
 pub mod life;
-mod pair;
+pub mod limit;
+pub mod pair;
 pub mod runtime_dir;
 pub mod signals;
-mod supervisor;
+pub mod supervisor;
 pub mod verdict;
-mod worker;
+pub mod worker;
 
 use crate::config::Config;
 use crate::observe::{self, LogFormat};

@@ -129,7 +129,7 @@ impl RuntimeDir {
             listener: None,
             _lock: lock,
         };
-        self.unlink(&format!("{name}.sock"));
+        self.unlink(format!("{name}.sock"));
         let at = self.socket(name);
         let listener = UnixListener::bind(&at)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))

@@ -40,7 +40,7 @@ impl Signals {
     }
 
     /// The next one that came, if any.
-    pub fn next(&mut self) -> Option<Asked> {
+    pub fn take_next(&mut self) -> Option<Asked> {
         let info = self.fd.read_signal().ok().flatten()?;
         let signal = i32::try_from(info.ssi_signo)
             .ok()

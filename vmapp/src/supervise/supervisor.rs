@@ -4,6 +4,7 @@ use super::StartError;
 use super::control::Clients;
 use super::host_console::HostConsole;
 use super::life::{Action, Event, Life};
+use super::limit::LineLimit;
 use super::pair::Pair;
 use super::runtime_dir::Claim;
 use super::signals::{Asked, Signals};
@@ -35,6 +36,7 @@ pub struct Supervisor<'a> {
     begun: Instant,
     engine: Option<(String, String)>,
     resets: u64,
+    lines: LineLimit,
 }
 
 impl<'a> Supervisor<'a> {
@@ -49,6 +51,7 @@ impl<'a> Supervisor<'a> {
             begun: Instant::now(),
             engine: None,
             resets: 0,
+            lines: LineLimit::default(),
         })
     }
 
@@ -70,7 +73,7 @@ impl<'a> Supervisor<'a> {
             }
             self.resets += 1;
             self.engine = None;
-            tracing::info!(vm = self.name(), "guest reset");
+            self.say("guest reset");
             if started.elapsed() < SHORT_LIFE {
                 self.back_off();
             }
@@ -123,7 +126,7 @@ impl<'a> Supervisor<'a> {
     /// What happened since the last look, in the order in which it should count.
     fn events(&mut self, life: &Life, pair: &mut Pair, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();
-        while let Some(asked) = self.signals.next() {
+        while let Some(asked) = self.signals.take_next() {
             match asked {
                 Asked::End(name) => events.push(Event::Signal(name)),
                 Asked::Suspend => self.suspend(pair),
@@ -178,13 +181,31 @@ impl<'a> Supervisor<'a> {
             Action::KillVmm => pair.vmm.kill(),
             Action::Finish => pair.app.tell(&ToApp::Finish),
             Action::Announce { engine, why } => self.announce(engine, why),
-            Action::Say(text) => tracing::info!(vm = self.name(), "{text}"),
-            Action::Warn(text) => tracing::warn!(vm = self.name(), "{text}"),
+            Action::Say(text) => self.say(&text),
+            Action::Warn(text) => {
+                if self.may_write() {
+                    tracing::warn!(vm = self.name(), "{text}");
+                }
+            }
         }
     }
 
+    fn say(&mut self, text: &str) {
+        if self.may_write() {
+            tracing::info!(vm = self.name(), "{text}");
+        }
+    }
+
+    fn may_write(&mut self) -> bool {
+        let held_back = self.lines.allow(Instant::now());
+        if let Some(count @ 1..) = held_back {
+            tracing::warn!(vm = self.name(), "{count} lines were held back");
+        }
+        held_back.is_some()
+    }
+
     fn announce(&mut self, engine: String, why: String) {
-        tracing::info!(vm = self.name(), "engine {engine}: {why}");
+        self.say(&format!("engine {engine}: {why}"));
         if self.resets == 0
             && let Some(key) = self.console.escape()
         {

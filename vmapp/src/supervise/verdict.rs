@@ -45,6 +45,11 @@ impl Verdict {
         }
     }
 
+    /// The same without a new start: somebody wants the machine ended.
+    pub fn without_reset(self) -> Self {
+        Self { reset: false, ..self }
+    }
+
     /// What the vmm's own word means. `asked` says who wanted it ended, if anybody.
     pub fn of(outcome: &Outcome, asked: Option<&str>) -> Self {
         match outcome {

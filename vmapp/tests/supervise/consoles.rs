@@ -20,6 +20,24 @@ fn pipes_carry_every_byte_both_ways() {
 }
 
 #[test]
+fn synchronous_calls_and_console_work_with_either_way_of_notifying() {
+    for notify in ["bitmap", "select"] {
+        let stage = Stage::new(
+            "started;ping;echo;ended \"powered-off\"",
+            &format!("[io]\nnotify = \"{notify}\""),
+        );
+        let mut run = stage.run_with(Stdio::piped(), Stdio::piped(), &[]);
+        run.child.stdin.take().unwrap().write_all(b"quit").unwrap();
+        assert_eq!(
+            run.output(),
+            (0, b"pong\nquit".to_vec()),
+            "{notify}: {}",
+            stage.log()
+        );
+    }
+}
+
+#[test]
 fn end_of_input_is_not_the_end_of_the_vm() {
     let stage = Stage::new("started;print still here;obey", "");
     let mut run = stage.run_with(Stdio::null(), Stdio::piped(), &[]);

@@ -9,6 +9,7 @@
 //! | `flood N` | writes N numbered lines, waiting for credit |
 //! | `full FILE` | writes until the ring is full and stays so, then writes how many bytes fit |
 //! | `echo` | sends console input back until the word `quit` has come |
+//! | `ping` | makes a synchronous call and writes the answer to the console |
 //! | `obey` | waits for the power button (then powers off) or Stop |
 //! | `deaf` | hears nothing any more |
 //! | `garbage` | sends a record that is no word |
@@ -19,9 +20,10 @@
 //! | `exit N`, `close` | exits, closes its socket and sleeps |
 
 use shared::abi::words::{IRQ_BITMAP, PENDING};
-use shared::abi::{ChannelKind, RingOffsets};
+use shared::abi::{CONTROL_CHANNEL, ChannelKind, RingOffsets};
 use shared::mem::Memory;
 use shared::msg::console::Down;
+use shared::msg::control;
 use shared::msg::handover::{FdRole, FromVmm, Outcome, ToVmm};
 use shared::ring::{PushError, Side};
 use std::path::Path;
@@ -108,6 +110,7 @@ impl FakeVmm {
             }
             "full" => self.full(Path::new(rest)),
             "echo" => self.echo(),
+            "ping" => self.ping(),
             "obey" => self.obey(),
             "deaf" => std::thread::sleep(FOR_EVER),
             "garbage" => self.socket.send(&"nonsense", &[]).unwrap(),
@@ -170,6 +173,20 @@ impl FakeVmm {
             Received::HungUp => std::process::exit(9),
             Received::Nothing => None,
         }
+    }
+
+    fn ping(&mut self) {
+        let mut control = self.crossing.channel(CONTROL_CHANNEL).unwrap();
+        for id in 0..100 {
+            let payload = format!("ping {id}");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let (header, answer) = control
+                .call(control::Down::Echo as u16, id, payload.as_bytes(), deadline)
+                .unwrap();
+            assert_eq!(header.kind, control::Up::EchoReply as u16);
+            assert_eq!(answer, payload.as_bytes());
+        }
+        self.print(b"pong\n");
     }
 
     fn obey(&mut self) {

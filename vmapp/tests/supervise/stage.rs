@@ -5,6 +5,7 @@ use nix::unistd::Pid;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Longest wait for any condition. Far beyond what any takes on a busy machine.
@@ -22,16 +23,30 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// Longest life of a stage: then its processes are killed, so that no test hangs in a read.
+const STAGE_LIMIT: Duration = Duration::from_secs(90);
+
 /// The stage. Dropped, everything started from it is dead.
 pub struct Stage {
     folder: tempfile::TempDir,
+    /// Dropped with the stage, which ends the watchdog.
+    _alive: mpsc::Sender<()>,
 }
 
 impl Stage {
     /// A VM named `demo` whose vmm plays `play`, with `config` (TOML) on top of the least.
     pub fn new(play: &str, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (alive, watched) = mpsc::channel();
+        let place = folder.path().to_owned();
+        std::thread::spawn(move || {
+            if watched.recv_timeout(STAGE_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                kill_all(&place);
+            }
+        });
         let stage = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
+            _alive: alive,
         };
         std::fs::create_dir(stage.path("run")).unwrap();
         std::fs::write(stage.path("guest.bin"), [0xf4; 512]).unwrap();
@@ -122,21 +137,7 @@ impl Stage {
 
     /// Processes of this stage whose command line contains `word`.
     pub fn processes(&self, word: &str) -> Vec<Pid> {
-        let mark = format!("WORLDSWITCH_MARK={}", self.folder.path().display());
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let has = |file: &str, text: &str| {
-                std::fs::read(entry.path().join(file))
-                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
-            };
-            if has("environ", &mark) && has("cmdline", word) {
-                found.push(Pid::from_raw(pid));
-            }
-        }
-        found
+        processes(self.folder.path(), word)
     }
 
     pub fn worker(&self) -> Pid {
@@ -169,9 +170,32 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for pid in self.processes("") {
-            kill(pid, Signal::SIGKILL).ok();
+        kill_all(self.folder.path());
+    }
+}
+
+/// Processes that carry the mark of the stage at `place`, and whose command line contains `word`. Dead ones carry none.
+fn processes(place: &Path, word: &str) -> Vec<Pid> {
+    let mark = format!("WORLDSWITCH_MARK={}", place.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let has = |file: &str, text: &str| {
+            std::fs::read(entry.path().join(file))
+                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        };
+        if has("environ", &mark) && has("cmdline", word) {
+            found.push(Pid::from_raw(pid));
         }
+    }
+    found
+}
+
+fn kill_all(place: &Path) {
+    for pid in processes(place, "") {
+        kill(pid, Signal::SIGKILL).ok();
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::stage::{Stage, eventually};
 use nix::pty::{OpenptyResult, openpty};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
-use nix::unistd::{Pid, setsid, ttyname, write};
+use nix::unistd::{Pid, setsid, tcsetpgrp, ttyname, write};
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 /// Started again as the leader of a session of its own: takes the terminal, runs `vmapp run` in the foreground as a shell
@@ -22,14 +23,26 @@ fn shell() {
     // The first terminal a session leader opens is its controlling terminal, and it the foreground job.
     let tty = OpenOptions::new().read(true).write(true).open(tty).unwrap();
     let errors = std::fs::File::create("stderr").unwrap();
-    let mut vmapp = Command::new(env!("CARGO_BIN_EXE_vmapp"))
-        .args(["run", "vm.toml"])
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmapp"));
+    command.args(["run", "vm.toml"]).stderr(errors);
+    command
         .stdin(tty.try_clone().unwrap())
-        .stdout(tty)
-        .stderr(errors)
-        .spawn()
-        .unwrap();
+        .stdout(tty.try_clone().unwrap());
+    let background = std::env::var_os("WORLDSWITCH_BACKGROUND").is_some();
+    if background {
+        command.process_group(0);
+    }
+    let mut vmapp = command.spawn().unwrap();
     std::fs::write("pid", vmapp.id().to_string()).unwrap();
+    if background {
+        // What a shell's `fg` does, when told.
+        eventually("the word to take the job to the foreground", || {
+            std::path::Path::new("fg").exists().then_some(())
+        });
+        let job = Pid::from_raw(vmapp.id().try_into().unwrap());
+        tcsetpgrp(&tty, job).unwrap();
+        killpg(job, Signal::SIGCONT).unwrap();
+    }
     let status = vmapp.wait().unwrap();
     std::fs::write("status.new", format!("{status}")).unwrap();
     std::fs::rename("status.new", "status").unwrap();
@@ -46,11 +59,18 @@ struct Screen {
 
 impl Screen {
     fn new(play: &str) -> Self {
+        Self::start(play, false)
+    }
+
+    fn start(play: &str, background: bool) -> Self {
         let stage = Stage::new(play, "");
         let pty = openpty(None, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         stage.dress(&mut command);
+        if background {
+            command.env("WORLDSWITCH_BACKGROUND", "1");
+        }
         let shell = command
             .args(["--exact", "terminal::shell", "--ignored", "--nocapture"])
             .env("WORLDSWITCH_TTY", ttyname(&pty.slave).unwrap())
@@ -184,6 +204,17 @@ fn suspending_gives_the_terminal_back_and_resuming_takes_it_again() {
         });
     }
     kill(supervisor, Signal::SIGCONT).unwrap();
+    screen.wait_raw();
+    screen.type_in(b"quit");
+    assert_eq!(screen.end(), "exit status: 0", "{}", screen.stage.log());
+}
+
+#[test]
+fn a_background_job_leaves_the_terminal_alone_until_it_is_taken_to_the_foreground() {
+    let screen = Screen::start("started;print up;echo;ended \"powered-off\"", true);
+    screen.wait_text("up");
+    assert_eq!(tcgetattr(&screen.pty.slave).unwrap(), screen.before);
+    std::fs::write(screen.stage.path("fg"), "").unwrap();
     screen.wait_raw();
     screen.type_in(b"quit");
     assert_eq!(screen.end(), "exit status: 0", "{}", screen.stage.log());
