@@ -11,6 +11,8 @@ const HOURS: u8 = 4;
 const DAY: u8 = 7;
 const MONTH: u8 = 8;
 const YEAR: u8 = 9;
+/// Where PCs keep the century, in the same format as the rest.
+const CENTURY: u8 = 0x32;
 const A: u8 = 10;
 const B: u8 = 11;
 const C: u8 = 12;
@@ -49,17 +51,17 @@ pub fn run() {
     set(B, HOURS_24);
     let now = get(SECONDS);
     check!("rtc: the seconds advance", time::wait_until(|| get(SECONDS) != now));
-    roll_over("rtc: a leap day in binary", BINARY, [59, 59, 23, 28, 2, 24], [0, 0, 29, 2, 24]);
-    roll_over("rtc: the year's end in BCD", 0, [0x59, 0x59, 0x23, 0x31, 0x12, 0x29], [0, 0, 1, 1, 0x30]);
+    roll_over("rtc: a leap day in binary", BINARY, [59, 59, 23, 28, 2, 24, 20], [0, 0, 29, 2, 24]);
+    roll_over("rtc: the year's end in BCD", 0, [0x59, 0x59, 0x23, 0x31, 0x12, 0x29, 0x20], [0, 0, 1, 1, 0x30]);
     interrupts();
     set(B, HOURS_24);
     pic::only(0);
 }
 
-/// Sets second to year, lets a second pass, looks at minute to year.
-fn roll_over(name: &str, format: u8, from: [u8; 6], to: [u8; 5]) {
+/// Sets second to century, lets a second pass, looks at minute to year.
+fn roll_over(name: &str, format: u8, from: [u8; 7], to: [u8; 5]) {
     set(B, SET | format | HOURS_24);
-    let registers = [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR];
+    let registers = [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, CENTURY];
     registers.iter().zip(from).for_each(|(&r, value)| set(r, value));
     set(B, format | HOURS_24);
     let rolled = time::wait_until(|| get(A) & 0x80 == 0 && get(SECONDS) != from[0]);
