@@ -58,7 +58,6 @@ fn main() {
     println!("cargo:rustc-env=GUESTS_DIR={}", build.guests.display());
     println!("cargo:rerun-if-changed=guests");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", build.guests.display());
 }
 
 /// A Linux kernel image around `payload`, which runs at 2 MiB and is entered 200h behind (Linux
