@@ -82,7 +82,7 @@ pub fn ring(bytes: &[u8]) -> u64 {
             0 => format!("{:?}", consumer.ready()),
             1 => format!("{:?} {payload:?}", consumer.next(&mut payload)),
             2 => {
-                consumer.release(input.number(4) as u32);
+                let _owed = consumer.release(input.number(4) as u32);
                 String::new()
             }
             3 => format!("{:?}", producer.credit()),

@@ -90,6 +90,11 @@ impl Uart {
         self.due.is_some()
     }
 
+    /// Whether everything the guest sent has crossed.
+    pub fn drained(&self) -> bool {
+        self.burst.is_empty()
+    }
+
     /// Moves what can be moved after anything happened, and shows the outcome on the interrupt wire.
     fn settle(&mut self, now: Ns) {
         self.drain_transmitter();

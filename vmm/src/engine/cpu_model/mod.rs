@@ -182,6 +182,11 @@ impl CpuModel {
         }
     }
 
+    /// Bits of a physical address.
+    pub fn physical_bits(&self) -> u8 {
+        self.physical_bits as u8
+    }
+
     /// Says at what frequency the guest's time stamp counter runs.
     pub fn set_tsc_khz(&mut self, khz: u32) {
         self.tsc_khz = khz;
