@@ -167,6 +167,39 @@ impl CpuModel {
         missing
     }
 
+    /// Takes on what a guest is really shown: features of the CPU that `shown` has come back, however they got there.
+    pub fn see(&mut self, shown: Cpuid<'_>) {
+        for (i, feature) in FEATURES.iter().enumerate() {
+            if feature.origin == Origin::Cpu {
+                let bit = u128::from(host_has(shown, feature)) << i;
+                self.offered = self.offered & !(1 << i) | bit;
+            }
+        }
+    }
+
+    /// Feature bits in `shown` that the model does not have, as "leaf.register: bits".
+    pub fn beyond(&self, shown: Cpuid<'_>) -> Vec<String> {
+        const BITS: [(u32, usize, &str); 6] = [
+            (1, 2, "1.ECX"),
+            (1, 3, "1.EDX"),
+            (7, 1, "7.EBX"),
+            (7, 2, "7.ECX"),
+            (7, 3, "7.EDX"),
+            (0x8000_0001, 2, "80000001.ECX"),
+        ];
+        let extra = |(leaf, register, name): (u32, usize, &str)| {
+            let own = self.cpuid(leaf, 0, &Dynamic::default())[register];
+            let extra = shown(leaf, 0)[register] & !own;
+            (extra != 0).then(|| format!("{name}: {extra:#x}"))
+        };
+        BITS.into_iter().filter_map(extra).collect()
+    }
+
+    /// Names of the features this model has and `other` has not.
+    pub fn lost_in(&self, other: &Self) -> Vec<&'static str> {
+        self.names().filter(|name| !other.has(name)).collect()
+    }
+
     /// Shows the host's vendor, family, model and stepping, and the leaks and cures it names: for engines where
     /// guest code runs on the host's silicon.
     pub fn adopt_silicon(&mut self, host: Cpuid<'_>) {
@@ -433,6 +466,19 @@ mod tests {
         assert!(missing.contains(&"SSE4_2") && !missing.contains(&"NX"));
         assert!(model.has("X2APIC") && model.has("APIC") && !model.has("SSE4_2"));
         assert!(model.mask(EVERYTHING).is_empty());
+    }
+
+    #[test]
+    fn what_a_guest_is_really_shown_counts() {
+        let asked = CpuModel::default_level();
+        let mut model = asked.clone();
+        model.mask(&|_, _| [0; 4]);
+        assert!(asked.lost_in(&model).contains(&"SSE3"));
+        // A host that shows SSE3 and AVX although neither was asked for.
+        let shown = |leaf, _| if leaf == 1 { [0, 0, 1 | 1 << 28, 0] } else { [0; 4] };
+        model.see(&shown);
+        assert!(model.has("SSE3") && !model.has("SSE4_2") && model.has("APIC"));
+        assert_eq!(model.beyond(&shown), ["1.ECX: 0x10000000"]);
     }
 
     #[test]

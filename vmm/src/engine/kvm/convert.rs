@@ -252,3 +252,118 @@ pub(super) fn pending(from: &kvm_vcpu_events, halted: bool) -> Pending {
         halted,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field another value, so that a mix-up shows.
+    fn distinct() -> CpuState {
+        let mut state = CpuState::long64(0x1234, 0x5000);
+        state.gprs = std::array::from_fn(|i| 100 + i as u64);
+        for (i, segment) in state.segments.user.iter_mut().enumerate() {
+            segment.selector = 8 * (i as u16 + 1);
+            segment.base = 0x1000 * i as u64;
+            segment.limit = 0xffff - i as u32;
+        }
+        state.segments.user[3].attributes = 0x1_d0f7;
+        state.segments.ldtr.base = 0x7000;
+        state.segments.tr.base = 0x8000;
+        state.gdtr = TableRegister {
+            base: 0x9000,
+            limit: 0x7f,
+        };
+        state.idtr = TableRegister {
+            base: 0xa000,
+            limit: 0xfff,
+        };
+        state.cr2 = 0xb000;
+        state.cr8 = 7;
+        state.debug = [1, 2, 3, 4, 0xffff_0ff1, 0x401];
+        state
+    }
+
+    #[test]
+    fn registers_survive_the_way_there_and_back() {
+        let state = distinct();
+        let regs = to_regs(&state);
+        assert_eq!((regs.rax, regs.rcx, regs.rsp, regs.r15), (100, 101, 104, 115));
+        assert_eq!(gprs(&regs), state.gprs);
+        assert_eq!(debug(&to_debugregs(&state.debug)), state.debug);
+        assert_eq!(xcr0(&to_xcrs(3)), 3);
+        let sregs = to_sregs(&state);
+        assert_eq!((sregs.ss.selector, sregs.ds.selector), (24, 32));
+        let mut back = CpuState {
+            gprs: state.gprs,
+            rip: state.rip,
+            debug: state.debug,
+            ..CpuState::reset()
+        };
+        take_sregs(&mut back, &sregs);
+        back.msrs.clone_from(&state.msrs);
+        assert_eq!(back, state);
+    }
+
+    #[test]
+    fn attributes_map_bit_by_bit() {
+        for bit in (0..8).chain(12..=16) {
+            let one = Segment {
+                attributes: 1 << bit,
+                ..Segment::default()
+            };
+            assert_eq!(segment(&to_segment(&one)), one, "bit {bit}");
+        }
+        let code64 = to_segment(&CpuState::long64(0, 0).segments.user[1]);
+        assert_eq!((code64.type_, code64.s, code64.present), (0xb, 1, 1));
+        assert_eq!((code64.l, code64.db, code64.g, code64.unusable), (1, 0, 1, 0));
+    }
+
+    #[test]
+    fn events_survive_the_way_there_and_back() {
+        let table = [
+            Pending::default(),
+            Pending {
+                sti_shadow: true,
+                nmi_masked: true,
+                ..Pending::default()
+            },
+            Pending {
+                mov_ss_shadow: true,
+                nmi_pending: true,
+                ..Pending::default()
+            },
+            Pending {
+                exception: Some((14, Some(2))),
+                ..Pending::default()
+            },
+            Pending {
+                exception: Some((6, None)),
+                halted: true,
+                ..Pending::default()
+            },
+            Pending {
+                interrupt: Some(0x30),
+                ..Pending::default()
+            },
+        ];
+        for events in table {
+            assert_eq!(pending(&to_events(&events), events.halted), events);
+        }
+    }
+
+    #[test]
+    fn software_interrupts_and_nmis_on_their_way_are_saved_to_be_repeated() {
+        let mut events = to_events(&Pending::default());
+        (events.interrupt.injected, events.interrupt.soft) = (1, 1);
+        (events.nmi.injected, events.nmi.masked) = (1, 1);
+        let saved = pending(&events, false);
+        assert_eq!(saved.interrupt, None);
+        assert!(saved.nmi_pending && !saved.nmi_masked);
+    }
+
+    #[test]
+    fn the_fpu_image_keeps_its_bytes() {
+        let image: Vec<u8> = (0..512u32).map(|i| i as u8).chain([3]).chain([0; 63]).collect();
+        assert_eq!(xsave(&to_xsave(&image)), image);
+    }
+}

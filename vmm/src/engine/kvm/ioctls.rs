@@ -8,14 +8,15 @@ use kvm_bindings::{KVMIO, kvm_interrupt, kvm_xsave};
 use kvm_ioctls::VcpuFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-nix::ioctl_none!(kvm_run, KVMIO, 0x80);
+// Not ioctl_none!: that leaves the third argument to chance, and KVM_RUN wants it to be 0.
+nix::ioctl_write_int_bad!(kvm_run, nix::request_code_none!(KVMIO, 0x80));
 nix::ioctl_write_ptr!(kvm_set_interrupt, KVMIO, 0x86, kvm_interrupt);
 
 /// KVM_RUN, without looking at the outcome in the shared page.
 pub(super) fn run(vcpu: &VcpuFd) -> nix::Result<()> {
     // SAFETY: the descriptor is a vCPU's. The kernel writes the shared page, which is only ever reached through raw
     // pointers, and guest memory, to which no Rust reference exists.
-    unsafe { kvm_run(vcpu.as_raw_fd()) }.map(|_| ())
+    unsafe { kvm_run(vcpu.as_raw_fd(), 0) }.map(|_| ())
 }
 
 /// KVM_INTERRUPT: queues an external interrupt, delivered on the next entry whatever the guest's flags say.

@@ -28,7 +28,7 @@ mod vm;
 #[cfg(test)]
 mod tests;
 
-use super::cpu_model::{CpuModel, features::ARCH_CAPABILITIES};
+use super::cpu_model::{CpuModel, XCR0_SUPPORTED, features::ARCH_CAPABILITIES};
 use super::state::CpuState;
 use super::{Engine, EngineError, Entry, Exit, Inject, Kick, Op, Reply, View};
 use crate::mem::GuestMemory;
@@ -89,11 +89,9 @@ impl KvmEngine {
     /// fitted to the host first ([`KvmEngine::model`]); what got lost is in [`KvmEngine::warnings`].
     pub fn new(kvm: &Kvm, memory: Arc<GuestMemory>, mut model: CpuModel) -> Result<Self, EngineError> {
         let vm = vm::create(kvm, &memory)?;
-        let missing = vm::fit_model(kvm, &mut model)?;
+        let asked = model.clone();
+        vm::fit_model(kvm, &mut model)?;
         let mut warnings = Vec::new();
-        if !missing.is_empty() {
-            warnings.push(format!("this host's KVM lacks {}", missing.join(", ")));
-        }
         let vcpu = vm.create_vcpu(0).map_err(host("creating the vCPU"))?;
         if model.has(ARCH_CAPABILITIES) && !registers::set_arch_capabilities(kvm, &vcpu) {
             model.hide(ARCH_CAPABILITIES);
@@ -101,7 +99,11 @@ impl KvmEngine {
         }
         warnings.extend(vm::route_msrs(kvm, &vm, &mut model)?);
         model.set_tsc_khz(tsc::khz(&vcpu));
-        vm::set_cpuid(&vcpu, &model)?;
+        warnings.extend(vm::set_cpuid(&vcpu, &mut model)?);
+        let missing = asked.lost_in(&model);
+        if !missing.is_empty() {
+            warnings.push(format!("this host's KVM lacks {}", missing.join(", ")));
+        }
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -398,13 +400,19 @@ impl Engine for KvmEngine {
         let sregs = vcpu.get_sregs().map_err(host("saving system registers"))?;
         let xcrs = vcpu.get_xcrs().map_err(host("saving XCR0"))?;
         let xsave = vcpu.get_xsave().map_err(host("saving the FPU"))?;
+        let xcr0 = convert::xcr0(&xcrs);
+        if xcr0 & !XCR0_SUPPORTED != 0 {
+            return Err(probe::unavailable(&format!(
+                "the guest uses processor state beyond the CPU model (XCR0 {xcr0:#x}), which this KVM shows unasked"
+            )));
+        }
         let debug = vcpu.get_debug_regs().map_err(host("saving debug registers"))?;
         let events = vcpu.get_vcpu_events().map_err(host("saving events"))?;
         let mut state = CpuState {
             gprs: convert::gprs(&regs),
             rip: regs.rip,
             rflags: regs.rflags,
-            xcr0: convert::xcr0(&xcrs),
+            xcr0,
             xsave: convert::xsave(&xsave),
             debug: convert::debug(&debug),
             pending: convert::pending(&events, self.halted),

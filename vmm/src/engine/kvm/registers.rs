@@ -46,7 +46,14 @@ impl KvmEngine {
                 done => rest = rest.get(done..).unwrap_or_default(),
             }
         }
-        self.tsc.set(&self.vcpu, value(msrs::TSC))
+        self.set_tsc(value(msrs::TSC))
+    }
+
+    fn set_tsc(&mut self, value: u64) -> Result<(), EngineError> {
+        if !self.tsc.set(&self.vcpu, value)? {
+            self.warn("KVM ignores the guest's TSC offset: the guest sees the host's TSC".to_owned());
+        }
+        Ok(())
     }
 
     /// Reads every register the state has, ascending.
@@ -77,7 +84,10 @@ impl KvmEngine {
 
     fn refused(&mut self, index: u32) {
         let name = msr(index).map_or("?", |row| row.name);
-        let warning = format!("KVM refuses register {name} ({index:#x})");
+        self.warn(format!("KVM refuses register {name} ({index:#x})"));
+    }
+
+    fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             tracing::warn!("{warning}");
             self.warnings.push(warning);

@@ -2,7 +2,8 @@
 //!
 //! The offset is read and set through KVM_VCPU_TSC_OFFSET where the kernel has it (5.16), which is exact. Without it
 //! the register itself is written, which KVM may take for an attempt to synchronize and ignore (writes of 0, or within
-//! a second of what it expects), and the offset is measured. Guest writes of TSC and TSC_ADJUST come to us
+//! a second of what it expects). What KVM made of it is measured in either case: one that runs guests without VT-x or
+//! SVM takes an offset and ignores it, since RDTSC does not trap there. Guest writes of TSC and TSC_ADJUST come to us
 //! ([`super::msr_exits`]), so the offset known here is always the one in force.
 #![allow(
     unsafe_code,
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 
 nix::ioctl_write_ptr!(set_device_attr, kvm_bindings::KVMIO, 0xe1, kvm_device_attr);
 nix::ioctl_write_ptr!(has_device_attr, kvm_bindings::KVMIO, 0xe3, kvm_device_attr);
+
+/// A counter within this many ticks of what was asked for has obeyed (milliseconds; disobedience is off by hours).
+const OBEYED: u64 = 100_000_000;
 
 /// What is known of the guest's counter.
 #[derive(Debug)]
@@ -43,23 +47,27 @@ impl TscOffset {
         host().wrapping_add(self.offset)
     }
 
-    /// Makes the guest's counter show `value` now.
-    pub(super) fn set(&mut self, vcpu: &VcpuFd, value: u64) -> Result<(), EngineError> {
+    /// Makes the guest's counter show `value` now. False if KVM took the call and the counter did not move: then
+    /// the guest sees what it sees, and so does [`TscOffset::now`].
+    pub(super) fn set(&mut self, vcpu: &VcpuFd, value: u64) -> Result<bool, EngineError> {
         let failed = |source: std::io::Error| EngineError::Host {
             what: "setting the guest's time stamp counter",
             source,
         };
+        let mut wanted = value.wrapping_sub(host());
         if self.settable {
-            let mut offset = value.wrapping_sub(host());
-            let attribute = attribute(&mut offset);
+            let attribute = attribute(&mut wanted);
             // SAFETY: the descriptor is a vCPU's; `attribute` and the u64 it points to live across the call.
             unsafe { set_device_attr(vcpu.as_raw_fd(), &attribute) }.map_err(|e| failed(e.into()))?;
-            self.offset = offset;
         } else {
             write(vcpu, value).map_err(failed)?;
-            self.offset = measure(vcpu).map_err(failed)?;
         }
-        Ok(())
+        let measured = measure(vcpu).map_err(failed)?;
+        let obeyed = measured.wrapping_sub(wanted).cast_signed().unsigned_abs() < OBEYED;
+        // The attribute is exact; a measurement is not.
+        let exact = obeyed && self.settable;
+        self.offset = if exact { wanted } else { measured };
+        Ok(obeyed)
     }
 }
 

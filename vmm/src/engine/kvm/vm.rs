@@ -139,53 +139,65 @@ impl Block {
     }
 }
 
-/// Fits the model to the host: its silicon, less what KVM does not offer. Returns the names of what is missing.
-pub(super) fn fit_model(kvm: &Kvm, model: &mut CpuModel) -> Result<Vec<&'static str>, EngineError> {
+/// Fits the model to the host: its silicon, less what KVM does not offer.
+pub(super) fn fit_model(kvm: &Kvm, model: &mut CpuModel) -> Result<(), EngineError> {
     let supported = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(host("asking KVM for its CPUID"))?;
-    let answer = |leaf: u32, subleaf: u32| {
-        let entry = supported
-            .as_slice()
-            .iter()
-            .find(|e| e.function == leaf && e.index == subleaf);
-        entry.map_or([0; 4], |e| [e.eax, e.ebx, e.ecx, e.edx])
-    };
+    let answer = |leaf: u32, subleaf: u32| lookup(&supported, leaf, subleaf);
     model.adopt_silicon(&answer);
-    Ok(model.mask(&answer))
+    model.mask(&answer);
+    Ok(())
 }
 
-/// Shows the model to the guest. KVM itself keeps OSXSAVE, XSAVE sizes and the APIC bit up to date.
-pub(super) fn set_cpuid(vcpu: &VcpuFd, model: &CpuModel) -> Result<(), EngineError> {
-    let now = Dynamic {
-        cr4: 0,
-        xcr0: 1,
-        apic_id: 0,
-    };
+/// Shows the model to the guest, and makes the model what the guest is really shown: a KVM that cannot hide what the
+/// silicon tells user mode (without VT-x or SVM) adds to it. What it adds is returned, in words. KVM itself
+/// keeps OSXSAVE, XSAVE sizes and the APIC bit up to date.
+pub(super) fn set_cpuid(vcpu: &VcpuFd, model: &mut CpuModel) -> Result<Option<String>, EngineError> {
     let entries: Vec<_> = model
         .leaves()
         .into_iter()
-        .map(|(function, index, indexed)| {
-            let [eax, ebx, ecx, edx] = model.cpuid(function, index, &now);
-            let flags = if indexed {
-                KVM_CPUID_FLAG_SIGNIFCANT_INDEX
-            } else {
-                0
-            };
-            kvm_cpuid_entry2 {
-                function,
-                index,
-                flags,
-                eax,
-                ebx,
-                ecx,
-                edx,
-                ..kvm_cpuid_entry2::default()
-            }
-        })
+        .map(|(leaf, subleaf, indexed)| cpuid_entry(model, leaf, subleaf, indexed))
         .collect();
     let table = CpuId::from_entries(&entries).map_err(|_| unavailable("the CPUID table is too long"))?;
-    vcpu.set_cpuid2(&table).map_err(host("setting CPUID"))
+    vcpu.set_cpuid2(&table).map_err(host("setting CPUID"))?;
+    let shown = vcpu
+        .get_cpuid2(KVM_MAX_CPUID_ENTRIES)
+        .map_err(host("reading CPUID back"))?;
+    let answer = |leaf: u32, subleaf: u32| lookup(&shown, leaf, subleaf);
+    model.see(&answer);
+    let extra: Vec<_> = model.beyond(&answer);
+    Ok((!extra.is_empty()).then(|| {
+        format!(
+            "KVM shows the guest more than the CPU model: {}",
+            extra.join(", ")
+        )
+    }))
+}
+
+fn cpuid_entry(model: &CpuModel, function: u32, index: u32, indexed: bool) -> kvm_cpuid_entry2 {
+    let [eax, ebx, ecx, edx] = model.cpuid(function, index, &Dynamic::default());
+    let flags = if indexed {
+        KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+    } else {
+        0
+    };
+    kvm_cpuid_entry2 {
+        function,
+        index,
+        flags,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..kvm_cpuid_entry2::default()
+    }
+}
+
+fn lookup(table: &CpuId, leaf: u32, subleaf: u32) -> [u32; 4] {
+    let mut entries = table.as_slice().iter();
+    let entry = entries.find(|e| e.function == leaf && e.index == subleaf);
+    entry.map_or([0; 4], |e| [e.eax, e.ebx, e.ecx, e.edx])
 }
 
 /// Turns an error of a KVM call into ours.
