@@ -16,7 +16,10 @@ const LONG: &[(&str, &str)] = &[
 ];
 
 /// Flat real-mode images.
-const FLAT: &[(&str, &str)] = &[("realmode", "realmode.rs")];
+const FLAT: &[(&str, &str)] = &[
+    ("realmode", "flat/realmode.rs"),
+    ("protected", "flat/protected.rs"),
+];
 
 const OPTIONS: &[&str] = &[
     "--edition=2024",
@@ -42,12 +45,18 @@ fn main() {
     for (name, source) in LONG {
         let elf = build.temp(name);
         build.link(source, "link/long.ld", &elf, &["--extern", &rt]);
-        build.publish(&format!("{name}.elf"), &build.convert(&["-O", "elf32-i386"], &elf));
+        build.publish(
+            &format!("{name}.elf"),
+            &build.convert(&["-O", "elf32-i386"], &elf),
+        );
     }
     // The first guest by the other ways in, too: without its Multiboot header it is PVH's, and with a setup header in
     // front of its memory image it is a Linux kernel.
     let hello = build.temp("hello");
-    build.publish("hello-pvh.elf", &build.convert(&["--remove-section=.head"], &hello));
+    build.publish(
+        "hello-pvh.elf",
+        &build.convert(&["--remove-section=.head"], &hello),
+    );
     let payload = build.convert(&["-O", "binary"], &hello);
     build.publish("hello.bzimage", &bzimage(&payload));
     for (name, source) in FLAT {
@@ -65,19 +74,19 @@ fn main() {
 fn bzimage(payload: &[u8]) -> Vec<u8> {
     let mut image = vec![0u8; 1024];
     let fields: &[(usize, &[u8])] = &[
-        (0x1f1, &[1]),                               // setup_sects
+        (0x1f1, &[1]),                                       // setup_sects
         (0x1f4, &(payload.len() as u32 / 16).to_le_bytes()), // syssize
         (0x1fe, &[0x55, 0xaa]),
         (0x200, &[0xeb, 0x66]), // jump: the header ends at 268h
         (0x202, b"HdrS"),
         (0x206, &0x020cu16.to_le_bytes()),
-        (0x211, &[1]),                               // loadflags: LOADED_HIGH
-        (0x22c, &0x7fff_ffffu32.to_le_bytes()),      // initrd_addr_max
-        (0x230, &0x20_0000u32.to_le_bytes()),        // kernel_alignment
-        (0x236, &1u16.to_le_bytes()),                // xloadflags: XLF_KERNEL_64
-        (0x238, &2047u32.to_le_bytes()),             // cmdline_size
-        (0x258, &0x20_0000u64.to_le_bytes()),        // pref_address
-        (0x260, &0x10_0000u32.to_le_bytes()),        // init_size
+        (0x211, &[1]),                          // loadflags: LOADED_HIGH
+        (0x22c, &0x7fff_ffffu32.to_le_bytes()), // initrd_addr_max
+        (0x230, &0x20_0000u32.to_le_bytes()),   // kernel_alignment
+        (0x236, &1u16.to_le_bytes()),           // xloadflags: XLF_KERNEL_64
+        (0x238, &2047u32.to_le_bytes()),        // cmdline_size
+        (0x258, &0x20_0000u64.to_le_bytes()),   // pref_address
+        (0x260, &0x10_0000u32.to_le_bytes()),   // init_size
     ];
     for (at, bytes) in fields {
         image[*at..at + bytes.len()].copy_from_slice(bytes);
@@ -162,7 +171,9 @@ impl Build {
 /// Runs a tool; its standard output. What it says on failure is the build's failure.
 fn run(command: &mut Command) -> String {
     let name = Path::new(command.get_program()).display().to_string();
-    let output = command.output().unwrap_or_else(|e| panic!("cannot run {name}: {e}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run {name}: {e}"));
     assert!(
         output.status.success(),
         "{name} failed:\n{}",
