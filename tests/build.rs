@@ -16,7 +16,10 @@ const LONG: &[(&str, &str)] = &[
 ];
 
 /// Flat real-mode images.
-const FLAT: &[(&str, &str)] = &[("realmode", "realmode.rs")];
+const FLAT: &[(&str, &str)] = &[
+    ("realmode", "flat/realmode.rs"),
+    ("protected", "flat/protected.rs"),
+];
 
 const OPTIONS: &[&str] = &[
     "--edition=2024",

@@ -13,10 +13,16 @@ pub fn run() {
         check!("acpi: there is a root pointer", false);
         return;
     };
-    check!("acpi: the root pointer's first 20 bytes sum to 0", acpi::sums_to_zero(rsdp, 20));
+    check!(
+        "acpi: the root pointer's first 20 bytes sum to 0",
+        acpi::sums_to_zero(rsdp, 20)
+    );
     let extended = number(rsdp + 15, 1) < 2 || acpi::sums_to_zero(rsdp, number(rsdp + 20, 4));
     check!("acpi: the whole root pointer sums to 0", extended);
-    check!("acpi: every table sums to 0", acpi::tables().count() > 0 && acpi::tables().all(acpi::table_ok));
+    check!(
+        "acpi: every table sums to 0",
+        acpi::tables().count() > 0 && acpi::tables().all(acpi::table_ok)
+    );
     fixed();
     madt();
 }
@@ -26,16 +32,29 @@ fn fixed() {
         check!("acpi: there is a FADT", false);
         return;
     };
-    check!("acpi: the DSDT sums to 0", bytes(fixed.dsdt, 4) == b"DSDT" && acpi::table_ok(fixed.dsdt));
+    check!(
+        "acpi: the DSDT sums to 0",
+        bytes(fixed.dsdt, 4) == b"DSDT" && acpi::table_ok(fixed.dsdt)
+    );
     check!("acpi: the DSDT has _S5_", fixed.s5().is_some());
     equal("acpi: SCI is IRQ 9", fixed.sci.into(), 9);
-    check!("acpi: PM1 event, control and timer have ports",
-        fixed.pm1_event != 0 && fixed.pm1_control != 0 && fixed.pm_timer != 0);
+    check!(
+        "acpi: PM1 event, control and timer have ports",
+        fixed.pm1_event != 0 && fixed.pm1_control != 0 && fixed.pm_timer != 0
+    );
     fixed.enable();
-    equal("acpi: SCI_EN is set", (rt::io::inw(fixed.pm1_control) & 1).into(), 1);
+    equal(
+        "acpi: SCI_EN is set",
+        (rt::io::inw(fixed.pm1_control) & 1).into(),
+        1,
+    );
     let enable = fixed.pm1_event + 2;
     rt::io::outw(enable, acpi::PWRBTN);
-    equal("acpi: PM1 enable reads back", rt::io::inw(enable).into(), acpi::PWRBTN.into());
+    equal(
+        "acpi: PM1 enable reads back",
+        rt::io::inw(enable).into(),
+        acpi::PWRBTN.into(),
+    );
     rt::io::outw(enable, 0);
 }
 
@@ -60,7 +79,11 @@ fn madt() {
         check!("acpi: there is a MADT", false);
         return;
     };
-    equal("acpi: the MADT names the local APICs' address", number(madt + 36, 4), 0xfee0_0000);
+    equal(
+        "acpi: the MADT names the local APICs' address",
+        number(madt + 36, 4),
+        0xfee0_0000,
+    );
     let (mut cpus, mut ours) = (0, false);
     entries(madt, LOCAL_APIC, |at, _| {
         cpus += number(at + 4, 4) & 1;
@@ -69,7 +92,9 @@ fn madt() {
     equal("acpi: one CPU is enabled in the MADT", cpus, 1);
     check!("acpi: this CPU is in the MADT", ours);
     let (mut address, mut base) = (0, u64::MAX);
-    entries(madt, IO_APIC, |at, _| (address, base) = (number(at + 4, 4), number(at + 8, 4)));
+    entries(madt, IO_APIC, |at, _| {
+        (address, base) = (number(at + 4, 4), number(at + 8, 4))
+    });
     equal("acpi: the I/O APIC's address", address, 0xfec0_0000);
     equal("acpi: its first interrupt", base, 0);
     let mut timer = 0;

@@ -42,7 +42,10 @@ pub fn run() {
     equal("i8042: the command byte reads back", read(), 0x14);
     command(0xd0);
     let output = read();
-    check!("i8042: the output port has A20 open and reset off", output & 3 == 3);
+    check!(
+        "i8042: the output port has A20 open and reset off",
+        output & 3 == 3
+    );
     a20(output as u8);
     port_92();
     command(0x60);

@@ -30,10 +30,22 @@ fn registers() {
     io_set(0, 0);
     io_set(0x10 + 2 * 20, MASKED | LEVEL | 0x2000 | 0x33);
     io_set(0x11 + 2 * 20, 0x0700_0000);
-    equal("ioapic: a redirection entry reads back", entry(20).into(), (MASKED | LEVEL | 0x2000 | 0x33).into());
-    equal("ioapic: and its destination", (io_get(0x11 + 2 * 20) >> 24).into(), 7);
+    equal(
+        "ioapic: a redirection entry reads back",
+        entry(20).into(),
+        (MASKED | LEVEL | 0x2000 | 0x33).into(),
+    );
+    equal(
+        "ioapic: and its destination",
+        (io_get(0x11 + 2 * 20) >> 24).into(),
+        7,
+    );
     io_set(0x10 + 2 * 20, MASKED | REMOTE_IRR | 1 << 12);
-    equal("ioapic: remote IRR and delivery status are read-only", entry(20).into(), MASKED.into());
+    equal(
+        "ioapic: remote IRR and delivery status are read-only",
+        entry(20).into(),
+        MASKED.into(),
+    );
 }
 
 fn edge() {
@@ -66,8 +78,16 @@ fn level() {
     let came = wait_hits(0, 3);
     io::outb(COM1 + 1, 0);
     check!("ioapic: a level comes again after each EOI", came);
-    equal("ioapic: remote IRR is set in the handler", ENTRY.load(Relaxed) & u64::from(REMOTE_IRR), REMOTE_IRR.into());
+    equal(
+        "ioapic: remote IRR is set in the handler",
+        ENTRY.load(Relaxed) & u64::from(REMOTE_IRR),
+        REMOTE_IRR.into(),
+    );
     equal("ioapic: none once the level has ended", hits_within(0, 10), 0);
-    equal("ioapic: remote IRR is clear after the EOI", (entry(UART_PIN) & REMOTE_IRR).into(), 0);
+    equal(
+        "ioapic: remote IRR is clear after the EOI",
+        (entry(UART_PIN) & REMOTE_IRR).into(),
+        0,
+    );
     route(UART_PIN, VECTOR, MASKED);
 }

@@ -21,7 +21,11 @@ pub fn run() {
     for vector in [TIMER, LOW, HIGH] {
         traps::on(vector, count_apic);
     }
-    within("lapic: an integrated APIC's version", (get(apic::VERSION) & 0xff).into(), 0x10..=0x15);
+    within(
+        "lapic: an integrated APIC's version",
+        (get(apic::VERSION) & 0xff).into(),
+        0x10..=0x15,
+    );
     priorities();
     order();
     timer();
@@ -45,7 +49,10 @@ fn priorities() {
     io::set_cr8(5);
     equal("lapic: TPR follows CR8", (get(TPR) & 0xf0).into(), 0x50);
     check!("lapic: a higher class gets through", wait_hits(0, 1));
-    check!("lapic: the lower one still waits", bit(IRR, LOW) && !bit(IRR, HIGH));
+    check!(
+        "lapic: the lower one still waits",
+        bit(IRR, LOW) && !bit(IRR, HIGH)
+    );
     io::set_cr8(0);
     check!("lapic: with CR8 0 it comes", wait_hits(0, 2));
 }
@@ -65,9 +72,16 @@ fn order() {
     apic::send_self(LOW);
     apic::send_self(HIGH);
     check!("lapic: two at once both arrive", wait_hits(0, 2));
-    equal("lapic: the higher vector first", ORDER.load(Relaxed) & 0xffff, u64::from(HIGH) << 8 | u64::from(LOW));
+    equal(
+        "lapic: the higher vector first",
+        ORDER.load(Relaxed) & 0xffff,
+        u64::from(HIGH) << 8 | u64::from(LOW),
+    );
     equal("lapic: each is in ISR, not IRR, in its handler", hits(1), 2);
-    check!("lapic: ISR is empty after the EOIs", !bit(ISR, LOW) && !bit(ISR, HIGH));
+    check!(
+        "lapic: ISR is empty after the EOIs",
+        !bit(ISR, LOW) && !bit(ISR, HIGH)
+    );
 }
 
 fn timer() {
@@ -75,13 +89,20 @@ fn timer() {
     set(LVT_TIMER, MASKED | u32::from(TIMER));
     set(INITIAL, u32::MAX);
     let first = get(apic::CURRENT);
-    check!("lapic: the timer counts down", time::wait_until(|| get(apic::CURRENT) < first));
+    check!(
+        "lapic: the timer counts down",
+        time::wait_until(|| get(apic::CURRENT) < first)
+    );
     // How far it goes in about 10 ms: the period for what follows.
     let before = get(apic::CURRENT);
     time::pass(10);
     let period = before.wrapping_sub(get(apic::CURRENT)).max(1);
     set(INITIAL, 0);
-    equal("lapic: an initial count of 0 stops it", get(apic::CURRENT).into(), 0);
+    equal(
+        "lapic: an initial count of 0 stops it",
+        get(apic::CURRENT).into(),
+        0,
+    );
 
     forget();
     set(LVT_TIMER, u32::from(TIMER));

@@ -40,9 +40,8 @@ extern "C" fn guest_main() {
             run();
         }
     }
-    // POST codes go to port 80h; it must take them.
+    // A POST code: nothing to read back, but it must not stop the machine before the count is printed.
     io::outb(0x80, 0xaa);
-    rt::check!("port80: takes a POST code", true);
 }
 
 /// Counts of up to four kinds of interrupt, for handlers, which have no state of their own.

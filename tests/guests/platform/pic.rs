@@ -39,7 +39,11 @@ fn masks() {
         check!("pic: the masks read back", ok);
     }
     outb(SLAVE + 1, 0xff);
-    equal("pic: nothing is in service after initialisation", pic::isr().into(), 0);
+    equal(
+        "pic: nothing is in service after initialisation",
+        pic::isr().into(),
+        0,
+    );
 }
 
 fn requests() {
@@ -62,10 +66,18 @@ fn service() {
     forget();
     request();
     check!("pic: an interrupt comes", wait_hits(0, 1));
-    equal("pic: the line is in service in its handler", SERVED.load(Relaxed), 1);
+    equal(
+        "pic: the line is in service in its handler",
+        SERVED.load(Relaxed),
+        1,
+    );
     request();
     check!("pic: a line in service takes a new request", requested());
-    equal("pic: but does not interrupt before its EOI", hits_within(0, 10), 0);
+    equal(
+        "pic: but does not interrupt before its EOI",
+        hits_within(0, 10),
+        0,
+    );
     outb(MASTER, 0x60); // specific EOI, IRQ 0
     check!("pic: a specific EOI lets it through", wait_hits(0, 2));
     outb(MASTER, 0x20);
@@ -76,15 +88,27 @@ fn service() {
 fn polling() {
     pic::only(1);
     outb(MASTER, 0x0c);
-    equal("pic: a poll with nothing to serve says so", (inb(MASTER) & 0x80).into(), 0);
+    equal(
+        "pic: a poll with nothing to serve says so",
+        (inb(MASTER) & 0x80).into(),
+        0,
+    );
     request();
     requested();
     outb(MASTER, 0x0c);
-    equal("pic: a poll gives and accepts the request", (inb(MASTER) & 0x87).into(), 0x80);
+    equal(
+        "pic: a poll gives and accepts the request",
+        (inb(MASTER) & 0x87).into(),
+        0x80,
+    );
     equal("pic: a polled line is in service", (pic::isr() & 1).into(), 1);
     pic::eoi(0);
     forget();
-    equal("pic: a polled request does not interrupt as well", hits_within(0, 5), 0);
+    equal(
+        "pic: a polled request does not interrupt as well",
+        hits_within(0, 5),
+        0,
+    );
 }
 
 fn automatic() {
@@ -98,7 +122,11 @@ fn automatic() {
     pic::only(1);
     request();
     check!("pic: an interrupt comes with automatic EOI", wait_hits(0, 1));
-    equal("pic: nothing is in service in its handler", SERVED.load(Relaxed), 0);
+    equal(
+        "pic: nothing is in service in its handler",
+        SERVED.load(Relaxed),
+        0,
+    );
     request();
     check!("pic: and the next needs no EOI", wait_hits(0, 2));
     equal("pic: two requests, two interrupts", hits(0), 2);

@@ -18,9 +18,16 @@ pub fn run() {
 fn counting() {
     pit::start(0, 2, 0);
     time::wait_until(|| pit::status(0) & NULL == 0);
-    equal("pit: read-back tells mode 2, both bytes", (pit::status(0) & 0x3f).into(), 0x34);
+    equal(
+        "pit: read-back tells mode 2, both bytes",
+        (pit::status(0) & 0x3f).into(),
+        0x34,
+    );
     let first = pit::count(0);
-    check!("pit: the count goes down", time::wait_until(|| pit::count(0) != first));
+    check!(
+        "pit: the count goes down",
+        time::wait_until(|| pit::count(0) != first)
+    );
     io::outb(0x43, 0); // latch counter 0, then again: the second is ignored until the first is read
     let start = time::pm();
     time::wait_at_most(time::PM_HZ / 1000, || time::pm_since(start) > 500);
@@ -34,15 +41,26 @@ fn counting() {
     check!("pit: mode 2 counts from its count to 1", in_range);
     pit::start(0, 3, 100);
     time::wait_until(|| pit::status(0) & NULL == 0);
-    equal("pit: read-back tells mode 3", (pit::status(0) & 0x3f).into(), 0x36);
+    equal(
+        "pit: read-back tells mode 3",
+        (pit::status(0) & 0x3f).into(),
+        0x36,
+    );
     let even = (0..50).all(|_| pit::count(0) % 2 == 0);
     check!("pit: mode 3 counts by twos", even);
     io::outb(0x43, 0x10); // counter 0, low byte only, mode 0
     io::outb(0x40, 200);
-    equal("pit: read-back tells low byte only", (pit::status(0) & 0x3e).into(), 0x10);
+    equal(
+        "pit: read-back tells low byte only",
+        (pit::status(0) & 0x3e).into(),
+        0x10,
+    );
     io::outb(0x43, 0);
     let low = io::inb(0x40);
-    check!("pit: low-byte counts read in one access", low <= 200 || pit::status(0) & OUT != 0);
+    check!(
+        "pit: low-byte counts read in one access",
+        low <= 200 || pit::status(0) & OUT != 0
+    );
 }
 
 fn gate() {
@@ -53,14 +71,31 @@ fn gate() {
         time::pass(1);
         pit::count(2)
     });
-    equal("pit: counter 2 stands while its gate is closed", second.into(), first.into());
+    equal(
+        "pit: counter 2 stands while its gate is closed",
+        second.into(),
+        first.into(),
+    );
     check!("pit: OUT 2 is low before the terminal count", !pit::out2());
     pit::gate2(true);
-    check!("pit: counter 2 runs when its gate opens", time::wait_until(|| pit::count(2) != first));
-    check!("pit: OUT 2 is high after the terminal count", time::wait_until(pit::out2));
-    equal("pit: read-back agrees on OUT 2", (pit::status(2) & OUT).into(), OUT.into());
+    check!(
+        "pit: counter 2 runs when its gate opens",
+        time::wait_until(|| pit::count(2) != first)
+    );
+    check!(
+        "pit: OUT 2 is high after the terminal count",
+        time::wait_until(pit::out2)
+    );
+    equal(
+        "pit: read-back agrees on OUT 2",
+        (pit::status(2) & OUT).into(),
+        OUT.into(),
+    );
     let refresh = io::inb(0x61) & 0x10;
-    check!("pit: port 61 bit 4 toggles", time::wait_until(|| io::inb(0x61) & 0x10 != refresh));
+    check!(
+        "pit: port 61 bit 4 toggles",
+        time::wait_until(|| io::inb(0x61) & 0x10 != refresh)
+    );
     pit::gate2(false);
 }
 
@@ -82,5 +117,9 @@ fn interrupts() {
     pit::stop(0);
     hits_within(0, 5);
     forget();
-    equal("pit: none after a mode word without a count", hits_within(0, 30) + hits(0), 0);
+    equal(
+        "pit: none after a mode word without a count",
+        hits_within(0, 30) + hits(0),
+        0,
+    );
 }

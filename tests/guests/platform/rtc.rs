@@ -47,12 +47,28 @@ pub fn run() {
     equal("rtc: memory and time are valid", (get(D) & 0x80).into(), 0x80);
     set(0x50, 0x5a);
     set(0x51, 0xa5);
-    check!("rtc: CMOS memory keeps bytes", get(0x50) == 0x5a && get(0x51) == 0xa5);
+    check!(
+        "rtc: CMOS memory keeps bytes",
+        get(0x50) == 0x5a && get(0x51) == 0xa5
+    );
     set(B, HOURS_24);
     let now = get(SECONDS);
-    check!("rtc: the seconds advance", time::wait_until(|| get(SECONDS) != now));
-    roll_over("rtc: a leap day in binary", BINARY, [59, 59, 23, 28, 2, 24, 20], [0, 0, 29, 2, 24]);
-    roll_over("rtc: the year's end in BCD", 0, [0x59, 0x59, 0x23, 0x31, 0x12, 0x29, 0x20], [0, 0, 1, 1, 0x30]);
+    check!(
+        "rtc: the seconds advance",
+        time::wait_until(|| get(SECONDS) != now)
+    );
+    roll_over(
+        "rtc: a leap day in binary",
+        BINARY,
+        [59, 59, 23, 28, 2, 24, 20],
+        [0, 0, 29, 2, 24],
+    );
+    roll_over(
+        "rtc: the year's end in BCD",
+        0,
+        [0x59, 0x59, 0x23, 0x31, 0x12, 0x29, 0x20],
+        [0, 0, 1, 1, 0x30],
+    );
     interrupts();
     set(B, HOURS_24);
     pic::only(0);
@@ -102,7 +118,11 @@ fn interrupts() {
         let cause = CAUSE.load(Relaxed) as u8;
         check!(name, came && cause & (IRQF | enable) == IRQF | enable);
     }
-    equal("rtc: IRQ 8 is served by both controllers", SERVED.load(Relaxed), 1 << IRQ | 1 << 2);
+    equal(
+        "rtc: IRQ 8 is served by both controllers",
+        SERVED.load(Relaxed),
+        1 << IRQ | 1 << 2,
+    );
 
     cli();
     traps::on(pic::BASE + IRQ, silent);
@@ -110,7 +130,11 @@ fn interrupts() {
     forget();
     set(B, HOURS_24 | PIE);
     wait_hits(0, 1);
-    equal("rtc: no further interrupt until register C is read", hits_within(0, 20), 0);
+    equal(
+        "rtc: no further interrupt until register C is read",
+        hits_within(0, 20),
+        0,
+    );
     check!("rtc: register C tells why", get(C) & (IRQF | PIE) == IRQF | PIE);
     check!("rtc: reading it lets the next one come", wait_hits(0, 2));
     set(B, HOURS_24);
