@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | `kvm` | [`kvm`] | hardware virtualization through kvm-ioctls; the chipset stays ours |
 //! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
+//!
+//! [`select`] chooses one. [`entry_state`] makes the states boot loaders start from; `check` accepts states from outside.
 
 mod check;
 pub mod cpu_model;
