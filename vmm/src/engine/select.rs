@@ -1,6 +1,6 @@
 //! Choosing the engine: the one asked for, or the fastest that works; never silently another.
 //!
-//! Called once at start by the machine. An engine is one row of [`ENGINES`].
+//! Called once at start by the machine. An engine is one row of `ENGINES`.
 
 use super::cpu_model::CpuModel;
 use super::kvm::{KvmEngine, probe};
