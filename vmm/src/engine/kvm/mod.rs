@@ -104,9 +104,6 @@ impl KvmEngine {
         if !missing.is_empty() {
             warnings.push(format!("this host's KVM lacks {}", missing.join(", ")));
         }
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
 
         let page_len = kvm
             .get_vcpu_mmap_size()
@@ -130,7 +127,7 @@ impl KvmEngine {
             halted: false,
             view: View::default(),
         };
-        engine.load(&CpuState::reset())?;
+        engine.replace(&CpuState::reset())?;
         Ok(engine)
     }
 
@@ -333,6 +330,39 @@ impl KvmEngine {
         }
         Err(abandoned("it does not end".to_owned()))
     }
+
+    /// `load` without a word about what KVM refuses; that is in [`KvmEngine::warnings`].
+    fn replace(&mut self, state: &CpuState) -> Result<(), EngineError> {
+        state.check()?;
+        self.abandon()?;
+        let vcpu = &self.vcpu;
+        vcpu.set_sregs(&convert::to_sregs(state))
+            .map_err(host("loading system registers"))?;
+        vcpu.set_regs(&convert::to_regs(state))
+            .map_err(host("loading registers"))?;
+        vcpu.set_xcrs(&convert::to_xcrs(state.xcr0))
+            .map_err(host("loading XCR0"))?;
+        ioctls::set_xsave(vcpu, &convert::to_xsave(&state.xsave)).map_err(host("loading the FPU"))?;
+        vcpu.set_debug_regs(&convert::to_debugregs(&state.debug))
+            .map_err(host("loading debug registers"))?;
+        vcpu.set_vcpu_events(&convert::to_events(&state.pending))
+            .map_err(host("loading events"))?;
+        self.load_msrs(&state.msrs)?;
+        self.halted = state.pending.halted;
+        let interrupts_on = state.rflags & RFLAGS_IF != 0;
+        let pending = &state.pending;
+        let undisturbed = !pending.sti_shadow
+            && !pending.mov_ss_shadow
+            && pending.exception.is_none()
+            && pending.interrupt.is_none();
+        self.view = View {
+            interruptible: interrupts_on && undisturbed,
+            interrupts_on,
+            nmi_ready: true,
+            cr8: (state.cr8 & 0xf) as u8,
+        };
+        Ok(())
+    }
 }
 
 fn abandoned(why: String) -> EngineError {
@@ -424,34 +454,11 @@ impl Engine for KvmEngine {
     }
 
     fn load(&mut self, state: &CpuState) -> Result<(), EngineError> {
-        state.check()?;
-        self.abandon()?;
-        let vcpu = &self.vcpu;
-        vcpu.set_sregs(&convert::to_sregs(state))
-            .map_err(host("loading system registers"))?;
-        vcpu.set_regs(&convert::to_regs(state))
-            .map_err(host("loading registers"))?;
-        vcpu.set_xcrs(&convert::to_xcrs(state.xcr0))
-            .map_err(host("loading XCR0"))?;
-        ioctls::set_xsave(vcpu, &convert::to_xsave(&state.xsave)).map_err(host("loading the FPU"))?;
-        vcpu.set_debug_regs(&convert::to_debugregs(&state.debug))
-            .map_err(host("loading debug registers"))?;
-        vcpu.set_vcpu_events(&convert::to_events(&state.pending))
-            .map_err(host("loading events"))?;
-        self.load_msrs(&state.msrs)?;
-        self.halted = state.pending.halted;
-        let interrupts_on = state.rflags & RFLAGS_IF != 0;
-        let pending = &state.pending;
-        let undisturbed = !pending.sti_shadow
-            && !pending.mov_ss_shadow
-            && pending.exception.is_none()
-            && pending.interrupt.is_none();
-        self.view = View {
-            interruptible: interrupts_on && undisturbed,
-            interrupts_on,
-            nmi_ready: true,
-            cr8: (state.cr8 & 0xf) as u8,
-        };
+        let known = self.warnings.len();
+        self.replace(state)?;
+        for warning in self.warnings.iter().skip(known) {
+            tracing::warn!("{warning}");
+        }
         Ok(())
     }
 }

@@ -89,7 +89,6 @@ impl KvmEngine {
 
     fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
-            tracing::warn!("{warning}");
             self.warnings.push(warning);
         }
     }

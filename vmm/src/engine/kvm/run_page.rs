@@ -112,7 +112,7 @@ impl RunPage {
         // SAFETY: inside the live mapping; `&mut self` and the kernel being outside KVM_RUN make us the only writer.
         unsafe {
             (&raw mut (*base).request_interrupt_window).write_volatile(want_window.into());
-            (&raw mut (*base).cr8).write_volatile(cr8.into());
+            (&raw mut (*base).cr8).write_volatile((cr8 & 0xf).into());
         }
     }
 

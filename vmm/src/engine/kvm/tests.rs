@@ -44,7 +44,7 @@ impl Guest {
         Some(Self { engine, memory })
     }
 
-    /// In real mode; interrupt vector n goes to 0000:(0x7000 + 16 n), where IRET is.
+    /// In real mode; interrupt vector n goes to 0000:(0x3000 + 16 n), where IRET is.
     fn real(code: &[u8]) -> Option<Self> {
         let guest = Self::new(&CpuState::real_mode(0, CODE as u16), code)?;
         for vector in 0..256u64 {
@@ -242,6 +242,26 @@ fn an_interrupt_goes_in_when_its_window_opens() {
         !guest.engine.view().interruptible,
         "the handler runs with interrupts off"
     );
+}
+
+#[test]
+fn no_interrupt_is_taken_while_an_answer_is_owed() {
+    let code = [
+        0xfb, 0x90, 0xe6, 0x01, 0xe4, 0x02, // sti; nop; out 1, al; in al, 2
+        0x66, 0xb9, 0xe0, 0x06, 0x00, 0x00, 0x0f, 0x30, // mov ecx, 0x6e0; wrmsr
+        0xf4,
+    ];
+    let Some(mut guest) = Guest::real(&code) else {
+        return;
+    };
+    assert_eq!(guest.go(), out(1, Width::Byte, 0));
+    assert!(guest.engine.view().interruptible);
+    assert_eq!(guest.go(), input(2, Width::Byte));
+    let view = guest.engine.view();
+    assert!(!view.interruptible && !view.nmi_ready && view.interrupts_on);
+    if matches!(guest.answer(0), Exit::Msr { .. }) {
+        assert!(!guest.engine.view().interruptible);
+    }
 }
 
 #[test]
@@ -610,7 +630,19 @@ fn the_alarm_rings_in_the_guest_and_outside_of_it_and_only_once() {
     while Instant::now() < rung {
         std::hint::spin_loop();
     }
+    let lost = Duration::from_secs(5);
+    let rescue = guest.engine.kick_handle();
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let rescuer = std::thread::spawn(move || {
+        // Ends when the sender is dropped, or has to help.
+        if ended.recv_timeout(lost) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            rescue.kick();
+        }
+    });
     assert_eq!(guest.go(), Exit::Kicked);
+    assert!(rung.elapsed() < lost, "the alarm was lost");
+    drop(done);
+    rescuer.join().unwrap();
     // Silenced, it does not ring: only the later kick comes.
     guest.engine.alarm(Some(Duration::from_millis(1)));
     guest.engine.alarm(None);

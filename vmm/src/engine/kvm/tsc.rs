@@ -4,7 +4,7 @@
 //! the register itself is written, which KVM may take for an attempt to synchronize and ignore (writes of 0, or within
 //! a second of what it expects). What KVM made of it is measured in either case: one that runs guests without VT-x or
 //! SVM takes an offset and ignores it, since RDTSC does not trap there. Guest writes of TSC and TSC_ADJUST come to us
-//! ([`super::msr_exits`]), so the offset known here is always the one in force.
+//! ([`super::registers`]), so the offset known here is always the one in force.
 #![allow(
     unsafe_code,
     reason = "reads the host's time stamp counter; KVM's vCPU attributes have no wrapper on x86"
