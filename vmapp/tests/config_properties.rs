@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use vmapp::config::{Config, MAX_SHOWN, Report};
 
 fn right(name: &str) -> PathBuf {
@@ -179,12 +180,55 @@ fn effective_configuration_of_every_right_file_is_the_same_machine() {
 
 #[test]
 fn a_large_file_of_mistakes_is_judged_in_bounded_time_and_text() {
-    let text = "x=\n".repeat(60_000) + &"[machine]\n".repeat(10_000) + &"a".repeat(200_000);
-    let started = std::time::Instant::now();
-    let report = Config::parse(Path::new("big.toml"), text, &[])
-        .unwrap_err()
-        .to_string();
-    assert!(report.lines().count() <= 7 * MAX_SHOWN + 1);
-    // Generous: the point is that the time is not quadratic in the file.
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    let distinct: String = (0..50_000).map(|n| format!("k{n}=1\n")).collect();
+    let cases = [
+        ("broken lines", "x=\n".repeat(300_000)),
+        ("repeated section", "[machine]\n".repeat(100_000)),
+        ("one long word", "a".repeat(1 << 20)),
+        ("one long line of slips", format!("a = [{}", "1 ".repeat(500_000))),
+        ("unknown keys", distinct.clone()),
+        ("keys given twice", distinct.repeat(2)),
+        (
+            "unknown keys between broken lines",
+            distinct.replace("\n", "\nx=\n"),
+        ),
+        ("deep nesting", "[".repeat(1 << 20)),
+    ];
+    for (name, text) in cases {
+        let started = Instant::now();
+        let report = Config::parse(Path::new("big.toml"), text, &[])
+            .unwrap_err()
+            .to_string();
+        assert!(report.lines().count() <= 7 * MAX_SHOWN + 1, "{name}");
+        // Generous, for a busy machine: the point is that no case is quadratic in the file.
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{name}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[test]
+fn command_lines_that_would_not_fit_the_start_record_are_refused() {
+    let machine = |modules: usize, bytes: usize| {
+        let module = format!("'guest.bin {}', ", "x".repeat(bytes));
+        format!(
+            "name = 'm'\nboot.kernel = 'vmlinuz'\nboot.modules = [{}]\n",
+            module.repeat(modules)
+        )
+    };
+    let judge = |modules, bytes| Config::parse(&right("x.toml"), machine(modules, bytes), &[]);
+    assert!(judge(32, 1000).is_ok());
+    for (modules, bytes, words) in [
+        (32, 2000, "come to"),
+        (33, 10, "33 modules"),
+        (1, 2040, "2050 bytes"),
+    ] {
+        let report = judge(modules, bytes).unwrap_err().to_string();
+        assert!(
+            report.contains(words) && report.contains("boot.modules"),
+            "{report}"
+        );
+    }
 }

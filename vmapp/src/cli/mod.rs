@@ -1,12 +1,13 @@
 //! The command line of `vmapp`: what may be typed, and the commands that need no VM (check, config, explain).
 //!
-//! Called by `main` alone. The commands around a running VM are handed on in [`dispatch`]. Exit status 2 means the
+//! Called by `main` alone. The commands around a running VM are handed on in `dispatch`. Exit status 2 means the
 //! user's words or file were wrong, here and everywhere. What must never happen here: a guest's or a worker's business.
 
 mod dispatch;
 
 use crate::config::{Config, explain};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ Exit status:
   3       the vmm died
   4       the guest reset with on_reset = \"exit\", or triple-faulted
   10 + n  the guest wrote n to the debug-exit port
+
+A --set value is TOML; a string needs no quotes. Relative paths start at the folder of FILE, as in the file.
 
 Examples:
   vmapp run vm.toml
@@ -127,7 +130,7 @@ impl Machine {
         match Config::load(&self.file, &self.set) {
             Ok(config) => Some(config),
             Err(report) => {
-                eprint!("{report}");
+                complain(&report);
                 None
             }
         }
@@ -147,7 +150,7 @@ fn run(command: Command) -> u8 {
         Command::Explain { key, .. } => match explain::explain(key.as_deref()) {
             Ok(text) => print(&text),
             Err(report) => {
-                eprint!("{report}");
+                complain(&report);
                 WRONG
             }
         },
@@ -166,11 +169,16 @@ fn run(command: Command) -> u8 {
 fn print(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("error: cannot write to standard output: {error}");
+            complain(&format!("error: cannot write to standard output: {error}\n"));
             FAILED
         }
         _ => DONE,
     }
+}
+
+/// To standard error. Where nobody listens the exit status says it alone; `eprint` would panic there.
+fn complain(report: &impl Display) {
+    let _unheard = io::stderr().write_all(report.to_string().as_bytes());
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::gather::Gathered;
 use super::read;
 use super::report::Findings;
-use super::schema::{Default as RowDefault, Needs, ROWS};
+use super::schema::{Fallback, Needs, ROWS};
 use shared::msg::handover::MAX_BYTES;
 use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, OnReset};
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ impl Draft {
     pub fn with_defaults() -> Self {
         let mut draft = Self::default();
         for row in ROWS {
-            if let RowDefault::Is(text) = row.default {
+            if let Fallback::Is(text) = row.default {
                 read::default(row, text, &mut draft);
             }
         }
@@ -151,7 +151,7 @@ pub fn without_effect(needs: Needs, gathered: &Gathered<'_>) -> Option<&'static 
 
 /// Judges the keys together.
 pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) {
-    for row in ROWS.iter().filter(|row| row.default == RowDefault::Required) {
+    for row in ROWS.iter().filter(|row| row.default == Fallback::Required) {
         if gathered.is_missing(row.key) {
             findings.add(
                 gathered.home_of(row.section()),

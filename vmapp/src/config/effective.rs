@@ -4,7 +4,7 @@
 
 use super::draft;
 use super::gather::{Entry, Gathered};
-use super::schema::{Default, ROWS, Row, SECTIONS};
+use super::schema::{Fallback, ROWS, Row, SECTIONS};
 use super::source::{Sources, shown_path};
 use std::fmt::Write;
 use std::path::Path;
@@ -45,8 +45,8 @@ fn state(row: &Row, gathered: &Gathered<'_>, sources: &Sources) -> State {
     }
     match (gathered.get(row.key), row.default) {
         (Some(entry), _) => State::Holds(written(entry, sources), origin(entry, sources)),
-        (None, Default::Is(text)) => State::Holds(text.into(), "default".into()),
-        (None, Default::Unset | Default::Required) => State::Silent("not set"),
+        (None, Fallback::Is(text)) => State::Holds(text.into(), "default".into()),
+        (None, Fallback::Unset | Fallback::Required) => State::Silent("not set"),
     }
 }
 

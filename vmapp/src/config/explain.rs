@@ -2,7 +2,7 @@
 
 use super::nearest::for_whole_key;
 use super::report::quoted;
-use super::schema::{Default, Needs, ROWS, Row, SECTIONS};
+use super::schema::{Fallback, Needs, ROWS, Row, SECTIONS};
 
 /// Width of the text, in characters.
 const WIDTH: usize = 80;
@@ -41,7 +41,7 @@ pub fn markdown() -> String {
     for row in ROWS {
         let meaning = row.meaning.replace('|', "\\|");
         let default = match row.default {
-            Default::Is(text) => format!("`{text}`"),
+            Fallback::Is(text) => format!("`{text}`"),
             _ => default_in_words(row),
         };
         let only = if row.needs == Needs::Device {
@@ -68,9 +68,9 @@ fn overview() -> String {
         }
         for row in ROWS.iter().filter(|row| row.section() == *section) {
             let default = match row.default {
-                Default::Is(text) => format!("; default {text}"),
-                Default::Required => "; required".into(),
-                Default::Unset => String::new(),
+                Fallback::Is(text) => format!("; default {text}"),
+                Fallback::Required => "; required".into(),
+                Fallback::Unset => String::new(),
             };
             text.push_str(&format!(
                 "  {:width$}  {}{default}\n",
@@ -115,9 +115,9 @@ fn in_full(row: &Row) -> String {
 
 fn default_in_words(row: &Row) -> String {
     match row.default {
-        Default::Required => "required".into(),
-        Default::Unset => "not set".into(),
-        Default::Is(text) => text.into(),
+        Fallback::Required => "required".into(),
+        Fallback::Unset => "not set".into(),
+        Fallback::Is(text) => text.into(),
     }
 }
 

@@ -3,9 +3,9 @@
 //! One table, [`schema::ROWS`], knows every key. It drives the reading, the nearest-match suggestions, `vmapp explain`,
 //! `vmapp config` and the table in the crate's readme, so a new key is one row there and one field of [`Draft`].
 //!
-//! The road of a file: [`source`] (bytes to text) → [`syntax`] (text to TOML) → [`gather`] (TOML to known keys, `--set`
-//! on top) → [`read`] (one value to one field) → [`draft`] (fields to a checked [`Config`]). Every stage adds to one
-//! list of findings; [`report`] renders them, each with file, line, column and what to write instead.
+//! The road of a file: `source` (bytes to text) → `syntax` (text to TOML) → `gather` (TOML to known keys, `--set`
+//! on top) → `read` (one value to one field) → `draft` (fields to a checked [`Config`]). Every stage adds to one
+//! list of findings; `report` renders them, each with file, line, column and what to write instead.
 //!
 //! Called by the command line; the supervisor gets a [`Config`]. What must never happen here: a panic on any text, an
 //! error without a way out for its reader, or a value the vmm would refuse later.

@@ -140,3 +140,47 @@ fn in_existing_folder(folder: &Path, text: &str) -> Result<PathBuf, Refusal> {
         _ => Ok(path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn relative_paths_start_at_the_folder_of_the_file_and_become_absolute() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(folder_of(Path::new("vm.toml")), here);
+        assert_eq!(folder_of(Path::new("machines/vm.toml")), here.join("machines"));
+        assert_eq!(folder_of(Path::new("/machines/vm.toml")), Path::new("/machines"));
+        assert_eq!(
+            resolve(Path::new("/machines"), "./a/../b").unwrap(),
+            Path::new("/machines/a/../b")
+        );
+        assert_eq!(resolve(Path::new("/machines"), "/b").unwrap(), Path::new("/b"));
+        assert!(resolve(Path::new("/machines"), "").is_err());
+        assert!(resolve(Path::new("/machines"), "a\0b").is_err());
+    }
+
+    #[test]
+    fn a_socket_path_must_fit_the_address_and_be_free_or_a_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = MAX_SOCKET_PATH - folder.path().as_os_str().len() - 1;
+        assert!(new_socket(folder.path(), &"s".repeat(room)).is_ok());
+        assert!(new_socket(folder.path(), &"s".repeat(room + 1)).is_err());
+        let _old = UnixListener::bind(folder.path().join("old")).unwrap();
+        assert!(new_socket(folder.path(), "old").is_ok());
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(new_socket(folder.path(), "file").is_err());
+        assert!(new_socket(folder.path(), "gone/socket").is_err());
+    }
+
+    #[test]
+    fn an_output_file_may_be_new_or_there_but_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(output_file(folder.path(), "new.log").is_ok());
+        fs::write(folder.path().join("old.log"), "").unwrap();
+        assert!(output_file(folder.path(), "old.log").is_ok());
+        assert!(output_file(folder.path(), ".").is_err());
+        assert!(output_file(folder.path(), "gone/new.log").is_err());
+    }
+}

@@ -14,7 +14,7 @@ pub struct Row {
     /// What a value looks like and where it is stored.
     pub kind: Kind,
     /// What holds when the file is silent.
-    pub default: Default,
+    pub default: Fallback,
     /// What must be there for the key to have an effect.
     pub needs: Needs,
     /// What it does, one or two sentences.
@@ -25,7 +25,7 @@ pub struct Row {
 
 /// What holds for a key the file does not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum Fallback {
     /// The file must name it.
     Required,
     /// The machine goes without.
@@ -102,7 +102,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "name",
         kind: Kind::Text(|draft, name| draft.name = name),
-        default: Default::Required,
+        default: Fallback::Required,
         needs: Needs::Nothing,
         meaning: "Name of the VM, for list, status and stop: 1 to 64 letters, digits, '-', '_' and '.', not \
                   starting with '.'.",
@@ -115,7 +115,7 @@ pub const ROWS: &[Row] = &[
             max: MAX_MEMORY,
             store: |draft, bytes| draft.memory_bytes = bytes,
         },
-        default: Default::Is(r#""512M""#),
+        default: Fallback::Is(r#""512M""#),
         needs: Needs::Nothing,
         meaning: "Guest memory, in whole pages of 4096 bytes.",
         example: r#""512M""#,
@@ -127,7 +127,7 @@ pub const ROWS: &[Row] = &[
             max: 1,
             store: |draft, cpus| draft.cpus = cpus,
         },
-        default: Default::Is("1"),
+        default: Fallback::Is("1"),
         needs: Needs::Nothing,
         meaning: "Number of vCPUs; this version runs exactly one.",
         example: "1",
@@ -140,7 +140,7 @@ pub const ROWS: &[Row] = &[
             ("bt", |draft| draft.engine = EngineChoice::Bt),
             ("interp", |draft| draft.engine = EngineChoice::Interp),
         ]),
-        default: Default::Is(r#""auto""#),
+        default: Fallback::Is(r#""auto""#),
         needs: Needs::Nothing,
         meaning: "What executes guest code: hardware virtualization (kvm), binary translation (bt), an interpreter \
                   (interp), or the fastest of them that works (auto). This version is built with kvm only: bt and \
@@ -150,7 +150,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "machine.debug_exit",
         kind: Kind::Port(|draft, port| draft.debug_exit = Some(port)),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "I/O port that ends the VM: a guest that writes the byte n there makes `vmapp run` exit with status \
                   10 + n. For test guests; the chipset's own ports are refused.",
@@ -162,7 +162,7 @@ pub const ROWS: &[Row] = &[
             ("reboot", |draft| draft.on_reset = OnReset::Reboot),
             ("exit", |draft| draft.on_reset = OnReset::Exit),
         ]),
-        default: Default::Is(r#""reboot""#),
+        default: Fallback::Is(r#""reboot""#),
         needs: Needs::Nothing,
         meaning: "What a reset by the guest does: start the machine again (reboot), or end `vmapp run` with status 4 \
                   (exit).",
@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "boot.kernel",
         kind: Kind::Path(|draft, path| draft.host.kernel = Some(path)),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "Kernel to start without firmware: a bzImage, a PVH vmlinux or a Multiboot 1 ELF, told apart by their \
                   headers. Either this or boot.image.",
@@ -180,7 +180,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "boot.initrd",
         kind: Kind::Path(|draft, path| draft.host.initrd = Some(path)),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Kernel,
         meaning: "Initial RAM disk of the kernel.",
         example: r#""initrd.img""#,
@@ -188,7 +188,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "boot.cmdline",
         kind: Kind::Text(|draft, cmdline| draft.cmdline = cmdline),
-        default: Default::Is(r#""""#),
+        default: Fallback::Is(r#""""#),
         needs: Needs::Kernel,
         meaning: "Kernel command line, at most 2047 bytes. Linux writes to the serial port with console=ttyS0.",
         example: r#""console=ttyS0""#,
@@ -196,7 +196,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "boot.modules",
         kind: Kind::Modules(|draft, modules| draft.set_modules(modules)),
-        default: Default::Is("[]"),
+        default: Fallback::Is("[]"),
         needs: Needs::Kernel,
         meaning: "Multiboot modules, at most 32. The text up to the first space is the file; the whole text is the \
                   module's command line.",
@@ -205,7 +205,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "boot.image",
         kind: Kind::Path(|draft, path| draft.host.image = Some(path)),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "Flat image, loaded at 0x7c00 and entered there in real mode. Either this or boot.kernel.",
         example: r#""guest.bin""#,
@@ -216,7 +216,7 @@ pub const ROWS: &[Row] = &[
             "this version starts no firmware",
             "remove it, and start a kernel or a flat image: write kernel = \"vmlinuz\"",
         ),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "Firmware image to start.",
         example: r#""bios.bin""#,
@@ -227,7 +227,7 @@ pub const ROWS: &[Row] = &[
             "this version has no network device yet",
             "remove the [[net]] section",
         ),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "A network device.",
         example: r#"[{ model = "lance" }]"#,
@@ -238,7 +238,7 @@ pub const ROWS: &[Row] = &[
             "this version has no disk device yet",
             "remove the [[disk]] section; an initial RAM disk can hold a root file system: boot.initrd",
         ),
-        default: Default::Unset,
+        default: Fallback::Unset,
         needs: Needs::Nothing,
         meaning: "A disk.",
         example: r#"[{ model = "ide" }]"#,
@@ -246,7 +246,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "console.serial",
         kind: Kind::Console(|draft, console| draft.host.console = console),
-        default: Default::Is(r#""stdio""#),
+        default: Fallback::Is(r#""stdio""#),
         needs: Needs::Nothing,
         meaning: "Where the first serial port goes: this terminal (stdio), a new pseudo-terminal (pty), a listening \
                   Unix socket (socket:PATH), a file that receives the output (file:PATH), or nowhere (none).",
@@ -255,7 +255,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "console.escape",
         kind: Kind::ControlKey(|draft, key| draft.host.escape = key),
-        default: Default::Is(r#""ctrl-a""#),
+        default: Fallback::Is(r#""ctrl-a""#),
         needs: Needs::Nothing,
         meaning: "Key that starts a command to vmapp on a terminal console (stdio) instead of going to the guest; none gives \
                   the guest every key.",
@@ -267,7 +267,7 @@ pub const ROWS: &[Row] = &[
             ("local", |draft| draft.forward_ports = false),
             ("forward", |draft| draft.forward_ports = true),
         ]),
-        default: Default::Is(r#""local""#),
+        default: Fallback::Is(r#""local""#),
         needs: Needs::Device,
         meaning: "Where an access to a device's data port is answered: in the vmm (local), or by a synchronous call to \
                   vmapp, as Workstation 2.0 did (forward).",
@@ -276,7 +276,7 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "io.send_combining",
         kind: Kind::Boolean(|draft, on| draft.send_combining = on),
-        default: Default::Is("true"),
+        default: Fallback::Is("true"),
         needs: Needs::Device,
         meaning: "Whether a transmitted frame may wait for the next world switch while switches are frequent.",
         example: "true",
@@ -288,7 +288,7 @@ pub const ROWS: &[Row] = &[
             max: 64,
             store: |draft, frames| draft.max_combined = frames,
         },
-        default: Default::Is("3"),
+        default: Fallback::Is("3"),
         needs: Needs::Device,
         meaning: "Most frames that wait together under send combining.",
         example: "3",
@@ -299,7 +299,7 @@ pub const ROWS: &[Row] = &[
             ("bitmap", |draft| draft.io.notify = Notify::Bitmap),
             ("select", |draft| draft.io.notify = Notify::Select),
         ]),
-        default: Default::Is(r#""bitmap""#),
+        default: Fallback::Is(r#""bitmap""#),
         needs: Needs::Nothing,
         meaning: "How a side learns of the other's work: a plain load of a shared word (bitmap), or a system call on \
                   its doorbell at every look, as Workstation 2.0 did (select).",
@@ -312,7 +312,7 @@ pub const ROWS: &[Row] = &[
             max: IoSpec::MAX_SPIN_US,
             store: |draft, us| draft.io.spin_us = us,
         },
-        default: Default::Is("50"),
+        default: Fallback::Is("50"),
         needs: Needs::Nothing,
         meaning: "Longest a side that ran dry spins before it sleeps, in microseconds; 0 never spins.",
         example: "50",
@@ -407,6 +407,7 @@ pub fn in_units(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use shared::spec::{MAX_CMDLINE, MAX_MODULES, MAX_NAME};
     use std::path::Path;
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/right/vm.toml");
@@ -427,7 +428,7 @@ mod tests {
     #[test]
     fn every_default_is_right_and_changes_nothing() {
         for row in ROWS {
-            if let Default::Is(text) = row.default {
+            if let Fallback::Is(text) = row.default {
                 let named = machine_with(row, text).unwrap_or_else(|report| panic!("{report}"));
                 let name = &ROWS[0];
                 let silent = machine_with(name, name.example).unwrap_or_else(|report| panic!("{report}"));
@@ -485,5 +486,21 @@ mod tests {
         for (bytes, text) in cases {
             assert_eq!(in_units(bytes), text);
         }
+    }
+
+    #[test]
+    fn limits_in_words_are_the_limits_of_the_specification() {
+        let meaning = |key: &str| ROWS.iter().find(|row| row.key == key).unwrap().meaning;
+        assert!(meaning("name").contains(&format!("1 to {MAX_NAME} ")));
+        assert!(meaning("boot.cmdline").contains(&format!("at most {MAX_CMDLINE} bytes")));
+        assert!(meaning("boot.modules").contains(&format!("at most {MAX_MODULES}.")));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_specification() {
+        let draft = Draft::with_defaults();
+        assert_eq!(draft.io, IoSpec::default());
+        assert_eq!(draft.engine, EngineChoice::default());
+        assert_eq!(draft.on_reset, OnReset::default());
     }
 }

@@ -3,7 +3,7 @@
 //! The parser recovers, so one bad line does not hide the mistakes of the others: the table it returns is good except
 //! where [`Document::is_broken`] says so. What must never happen here: one slip reported many times over.
 
-use super::report::{Findings, quoted};
+use super::report::{Findings, MAX_SHOWN, quoted};
 use super::source::Place;
 use std::ops::Range;
 use toml::Spanned;
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue, Error};
 pub struct Document<'a> {
     /// What could be made of it.
     pub root: DeTable<'a>,
-    /// Byte ranges of the lines with syntax errors, ascending.
+    /// Byte ranges of the lines with syntax errors, ascending and apart.
     broken: Vec<Range<usize>>,
 }
 
@@ -26,13 +26,23 @@ impl<'a> Document<'a> {
             .iter()
             .any(|error| error.message().starts_with("unclosed inline table"));
         let mut slips: Vec<Slip> = errors.iter().map(|error| Slip::new(error, open_table)).collect();
-        slips.sort_by_key(|slip| (line_of(text, slip.span.start).start, slip.rank, slip.span.start));
-        slips.dedup_by_key(|slip| line_of(text, slip.span.start).start);
+        let lines = Lines::of(text);
+        slips.sort_by_key(|slip| (lines.around(slip.span.start).start, slip.rank, slip.span.start));
+        slips.dedup_by_key(|slip| lines.around(slip.span.start).start);
         let runaway = slips.iter().position(|slip| slip.runaway.is_some());
         let mut broken = Vec::new();
-        for slip in slips.iter().take(runaway.map_or(slips.len(), |index| index + 1)) {
-            broken.push(line_of(text, slip.span.start));
-            let (message, help) = slip.explain(text, &root);
+        for (index, slip) in slips
+            .iter()
+            .take(runaway.map_or(slips.len(), |index| index + 1))
+            .enumerate()
+        {
+            broken.push(lines.around(slip.span.start));
+            // An explanation may search the file; those that nobody will read are not worth it.
+            let (message, help) = if index < MAX_SHOWN {
+                slip.explain(text, &root)
+            } else {
+                (slip.message.clone(), String::new())
+            };
             findings.add(Place::new(0, slip.span.clone()), message, help);
         }
         if runaway.is_some()
@@ -50,9 +60,8 @@ impl<'a> Document<'a> {
 
     /// Whether a stretch shares a line with a syntax error, and so may not mean what it seems to.
     pub fn is_broken(&self, span: &Range<usize>) -> bool {
-        self.broken
-            .iter()
-            .any(|line| span.start <= line.end && line.start <= span.end)
+        let first = self.broken.partition_point(|line| line.end < span.start);
+        self.broken.get(first).is_some_and(|line| line.start <= span.end)
     }
 }
 
@@ -65,12 +74,27 @@ pub fn value<'a>(text: &'a str) -> Result<Spanned<DeValue<'a>>, (Range<usize>, S
     })
 }
 
-/// The line around a byte, without its end.
-fn line_of(text: &str, at: usize) -> Range<usize> {
-    let at = text.floor_char_boundary(at.min(text.len()));
-    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
-    start..end
+/// Where the lines of a text start and end.
+struct Lines {
+    starts: Vec<usize>,
+    length: usize,
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            starts: std::iter::once(0).chain(after_newlines).collect(),
+            length: text.len(),
+        }
+    }
+
+    /// The line around a byte, without its newline.
+    fn around(&self, at: usize) -> Range<usize> {
+        let next = self.starts.partition_point(|&start| start <= at);
+        let end = self.starts.get(next).map_or(self.length, |start| start - 1);
+        self.starts[next - 1]..end
+    }
 }
 
 /// One syntax error.
