@@ -1,1 +1,3 @@
-//! placeholder
+//! What the whole-product tests share.
+
+pub mod fuzz;

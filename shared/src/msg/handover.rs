@@ -31,8 +31,6 @@ pub enum FdRole {
     Initrd,
     /// Multiboot module n, read-only.
     Module(u8),
-    /// `/dev/kvm`, when the supervisor could open it and the vmm may not.
-    Kvm,
     /// Console input of the host (terminal, pty master, file or connected socket).
     ConsoleIn,
     /// Console output of the host.

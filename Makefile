@@ -1,0 +1,38 @@
+# Worldswitch: `make help` lists the targets.
+SHELL   := /bin/bash
+CARGO   ?= cargo
+SECONDS ?= 60
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help setup build demo test bench fuzz lint deny clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## check for the tools the build needs; says what it is about to install
+	@.ci/setup
+
+build: setup ## release binaries in target/release, guests in target/guests
+	@$(CARGO) build --release --workspace
+
+demo: build ## build and boot examples/hello.toml
+	@.ci/demo
+
+test: setup ## everything CI runs: format, lints, unit, property, model, process and guest tests
+	@.ci/test
+
+bench: setup ## measure; writes bench/RESULTS.md
+	@$(CARGO) run --release -p bench -- crossing
+
+fuzz: setup ## coverage-guided fuzzing, SECONDS per target (needs a nightly toolchain; installs cargo-fuzz)
+	@tests/fuzz/run $(SECONDS)
+
+lint: setup ## rustfmt and clippy
+	@$(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets -- -D warnings
+
+deny: ## licences, advisories and sources (needs cargo-deny)
+	@$(CARGO) deny check
+
+clean: ## remove everything built
+	@$(CARGO) clean
+	@rm -rf tests/fuzz/target tests/fuzz/artifacts

@@ -1,4 +1,0 @@
-//! The CPU model.
-
-/// CPUID leaf 1 EAX.
-pub const SIGNATURE: u32 = 0x000a_0f11;
