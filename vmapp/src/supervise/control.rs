@@ -1,7 +1,7 @@
 //! The control socket's server side: a few clients, each with one small request and one answer.
 //!
 //! Driven by the supervisor's poll loop. A client may be slow, silent or hostile: every call is non-blocking, every
-//! buffer bounded, and a client that has neither asked nor taken its answer in [`CLIENT_LIMIT`] is dropped. Access is
+//! buffer bounded, and a client that has neither asked nor taken its answer in `CLIENT_LIMIT` is dropped. Access is
 //! limited to this user by the folder the socket is in.
 
 use crate::observe::wire::{MAX_REQUEST, Reply, Request, line};

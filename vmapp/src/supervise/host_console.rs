@@ -108,7 +108,7 @@ impl HostConsole {
         self.client = None;
     }
 
-    /// Puts the terminal into raw mode if we are its foreground job.
+    /// Puts the terminal into raw mode if we are its foreground job. A worker that can put it back must be there.
     pub fn enter(&mut self) {
         if let Some(terminal) = &mut self.terminal {
             terminal.enter();

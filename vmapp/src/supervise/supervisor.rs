@@ -37,6 +37,8 @@ pub struct Supervisor<'a> {
     engine: Option<(String, String)>,
     resets: u64,
     lines: LineLimit,
+    /// The present I/O worker serves the console.
+    attached: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -52,6 +54,7 @@ impl<'a> Supervisor<'a> {
             engine: None,
             resets: 0,
             lines: LineLimit::default(),
+            attached: false,
         })
     }
 
@@ -63,12 +66,13 @@ impl<'a> Supervisor<'a> {
         loop {
             let started = Instant::now();
             let mut pair = Pair::start(self.config, &mut self.console)?;
-            self.console.enter();
             let verdict = self.live(&mut pair);
-            // The workers are dead and reaped before anything else is let go.
+            // Raw only while a worker is there to put the terminal back should we be killed. The workers are dead and
+            // reaped before anything else is let go.
+            self.attached = false;
+            self.console.leave();
             drop(pair);
             if !verdict.reset || self.config.spec.on_reset == OnReset::Exit {
-                self.console.leave();
                 return Ok(verdict);
             }
             self.resets += 1;
@@ -137,6 +141,10 @@ impl<'a> Supervisor<'a> {
             events.push(match heard {
                 Heard::Word(word, fds) => {
                     self.console.keep_client(fds);
+                    if word == FromApp::Ready {
+                        self.attached = true;
+                        self.console.enter();
+                    }
                     Event::App(word)
                 }
                 Heard::Broke(how) => Event::AppBroke(how),
@@ -247,7 +255,9 @@ impl<'a> Supervisor<'a> {
     }
 
     fn resume(&mut self, pair: &mut Pair) {
-        self.console.enter();
+        if self.attached {
+            self.console.enter();
+        }
         pair.app.signal(Signal::SIGCONT);
         pair.vmm.signal(Signal::SIGCONT);
     }

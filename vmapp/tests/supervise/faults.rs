@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 fn a_killed_vmm_ends_the_run_with_status_3_within_a_second() {
     let stage = Stage::new("started;print hello;obey", "");
     let mut run = stage.run();
-    stage.wait_log("engine fake");
+    stage.wait_written(6);
     let vmm = stage.vmm();
     let killed = Instant::now();
     kill(vmm, Signal::SIGKILL).unwrap();
@@ -81,7 +81,7 @@ fn a_vmm_that_talks_nonsense_is_ended() {
 
 #[test]
 fn a_vmm_that_scribbles_over_the_rings_harms_only_itself() {
-    let stage = Stage::new("started;scribble;obey", "");
+    let stage = Stage::new("started;ping;scribble;obey", "");
     let mut run = stage.run();
     stage.wait_log("the vmm broke the ring's rules");
     let errors = eventually("peer errors", || {

@@ -117,8 +117,15 @@ impl Stage {
 
     /// Waits for a text on the supervisor's standard error.
     pub fn wait_log(&self, text: &str) {
-        eventually(&format!("log {text:?}, have {:?}", self.log()), || {
+        eventually(&format!("log {text:?} in {:?}", self.path("stderr")), || {
             self.log().contains(text).then_some(())
+        });
+    }
+
+    /// Waits until the worker has written so many console bytes.
+    pub fn wait_written(&self, bytes: u64) {
+        eventually("console output", || {
+            (self.status()["io_worker"]["console"]["bytes_out"].as_u64()? >= bytes).then_some(())
         });
     }
 

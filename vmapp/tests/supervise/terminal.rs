@@ -191,6 +191,18 @@ fn restored_whoever_is_killed() {
 }
 
 #[test]
+fn a_worker_that_learns_late_of_the_supervisors_death_still_puts_the_terminal_back() {
+    let screen = Screen::new("started;obey");
+    screen.wait_raw();
+    let worker = screen.stage.worker();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    kill(screen.supervisor(), Signal::SIGKILL).unwrap();
+    assert_eq!(screen.stage.wait_file("status"), "signal: 9 (SIGKILL)");
+    kill(worker, Signal::SIGCONT).unwrap();
+    screen.end();
+}
+
+#[test]
 fn suspending_gives_the_terminal_back_and_resuming_takes_it_again() {
     let screen = Screen::new("started;echo;ended \"powered-off\"");
     screen.wait_raw();

@@ -4,7 +4,7 @@
 //! after us. So the supervisor opens terminals and pipes anew through `/proc/self/fd` (a description of our own, which
 //! may carry the flag) and hands that over; a socket takes the flag with each call; a regular file never waits. Only
 //! where opening anew is refused (a terminal of another user after `su`) is the shared description used, each call
-//! behind a `poll(2)` and at most [`SHARED_WRITE`] bytes long.
+//! behind a `poll(2)` and at most `SHARED_WRITE` bytes long.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
