@@ -1,5 +1,5 @@
 #[derive(Default)]
-pub struct AcpiConfig;
+pub struct AcpiConfig {}
 #[derive(Debug, thiserror::Error)]
 #[error("x")]
 pub struct AcpiError;
