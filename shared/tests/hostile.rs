@@ -184,7 +184,7 @@ fn scribble(mem: &Mapped, down: RingLayout, up: RingLayout, done: &AtomicBool) {
             1 => (anywhere, random as u32 >> (random & 24)),
             2 => (up.at, mem.load_u32(up.at + 128, Relaxed).wrapping_add(few)),
             3 => (down.at + 128, mem.load_u32(down.at, Relaxed).wrapping_sub(few)),
-            _ => (up.slot_at(few), 2 * few << (random & 15)),
+            _ => (up.slot_at(few), (2 * few) << (random & 15)),
         };
         mem.store_u32(target, value, Relaxed);
     }
