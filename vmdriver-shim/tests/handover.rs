@@ -169,7 +169,7 @@ fn descriptors_are_taken_once_each_by_role() {
         fds.take(FdRole::Module(2)),
         Err(HandoverError::Missing(FdRole::Module(2)))
     ));
-    assert!(fds.take_optional(FdRole::Kvm).is_none());
+    assert!(fds.take_optional(FdRole::Initrd).is_none());
     assert!(fds.take_optional(FdRole::Module(1)).is_some());
     fds.take(FdRole::Memory).unwrap();
     fds.finish().unwrap();
@@ -179,8 +179,8 @@ fn descriptors_are_taken_once_each_by_role() {
 fn descriptors_that_do_not_match_their_roles_are_refused() {
     let count = Descriptors::new(vec![FdRole::Memory], vec![]);
     assert!(matches!(count, Err(HandoverError::Count { roles: 1, fds: 0 })));
-    let twice = Descriptors::new(vec![FdRole::Kvm, FdRole::Kvm], vec![null(), null()]);
-    assert!(matches!(twice, Err(HandoverError::Duplicate(FdRole::Kvm))));
+    let twice = Descriptors::new(vec![FdRole::Initrd, FdRole::Initrd], vec![null(), null()]);
+    assert!(matches!(twice, Err(HandoverError::Duplicate(FdRole::Initrd))));
     let extra = Descriptors::new(vec![FdRole::Initrd], vec![null()])
         .unwrap()
         .finish();
