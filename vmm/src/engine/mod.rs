@@ -13,6 +13,7 @@ pub mod cpu_model;
 pub mod kvm;
 pub mod scripted;
 pub mod select;
+pub mod soft;
 pub mod state;
 
 use crate::bus::Width;

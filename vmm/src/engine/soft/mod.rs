@@ -1,0 +1,36 @@
+//! What every software engine is built from, whatever it does with instructions: the vCPU's live state and the rules of
+//! the architecture that are not arithmetic.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`cpu`] | [`Cpu`](cpu::Cpu): the live state, and how an instruction leaves it ([`Leave`](cpu::Leave)) |
+//! | [`regs`] | general registers, addressed by byte so that one accessor serves AL, AH, AX, EAX, RAX |
+//! | [`word`] | [`Word`](word::Word): u8..u64 with the arithmetic instructions need |
+//! | [`flags`] | lazy arithmetic flags |
+//! | [`mode`] | mode bits: what a decoded instruction depends on |
+//! | [`walk`] | page walks of every kind, accessed and dirty bits, protection, fault codes |
+//! | [`tlb`] | software TLB: one compare checks tag, right and page crossing |
+//! | [`access`] | loads and stores by linear address: fast path, split pages, MMIO, pages that hold code |
+//! | [`code_pages`] | which physical pages hold decoded code, and what a write to them owes |
+//! | [`segment`] | descriptors, segment loads and checks |
+//! | [`deliver`] | exceptions and interrupts through IVT, IDT, TSS; IRET; double and triple fault |
+//! | [`transfer`] | far jumps, calls and returns, gates, task switches, SYSCALL and SYSENTER |
+//! | [`system`] | control and debug registers, MSRs, CPUID, TLB maintenance, and the rest of CPL 0 |
+//! | [`xstate`] | x87, MMX, SSE and AVX state in XSAVE layout |
+//!
+//! A software engine's wall (engines.md section 4) is here: guest code reaches memory only through [`access`].
+
+pub mod access;
+pub mod code_pages;
+pub mod cpu;
+pub mod deliver;
+pub mod flags;
+pub mod mode;
+pub mod regs;
+pub mod segment;
+pub mod system;
+pub mod tlb;
+pub mod transfer;
+pub mod walk;
+pub mod word;
+pub mod xstate;
