@@ -10,6 +10,7 @@
 //! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
 
 pub mod cpu_model;
+pub mod interp;
 pub mod kvm;
 pub mod scripted;
 pub mod select;

@@ -3,7 +3,10 @@
 //! The fast way is a TLB hit and one host access. The slow way translates, splits accesses that cross a page (both
 //! pages first, so that a fault leaves nothing half done), sends what is not memory to the chipset, and notices stores
 //! to decoded code.
-#![allow(unsafe_code, reason = "reaches guest RAM by host address; the TLB holds addresses of live RAM and ROM pages only")]
+#![allow(
+    unsafe_code,
+    reason = "reaches guest RAM by host address; the TLB holds addresses of live RAM and ROM pages only"
+)]
 
 use super::cpu::{Cpu, Fault, Leave, Step, vector};
 use super::mode::Mode;
@@ -197,14 +200,21 @@ impl Cpu {
         Ok(match self.host_of(walked.phys, right) {
             Some((host, rom)) => {
                 self.remember(linear, &walked, host, rom);
-                Place::Host { host, phys: walked.phys }
+                Place::Host {
+                    host,
+                    phys: walked.phys,
+                }
             }
             None => Place::Device { phys: walked.phys },
         })
     }
 
     fn host_of(&self, phys: u64, right: Right) -> Option<(*mut u8, bool)> {
-        let region = self.memory.regions().iter().find(|r| phys.wrapping_sub(r.base) < r.len)?;
+        let region = self
+            .memory
+            .regions()
+            .iter()
+            .find(|r| phys.wrapping_sub(r.base) < r.len)?;
         let rom = region.kind == RegionKind::Rom;
         let offset = (phys - region.base) as usize;
         (!rom || right != Right::Write).then(|| (region.host.as_ptr().wrapping_add(offset), rom))
@@ -216,7 +226,10 @@ impl Cpu {
             linear,
             phys: walked.phys,
             host: page_host,
-            writable: walked.store_ready && !rom && !self.code_pages.holds(walked.phys) && !self.watched(linear),
+            writable: walked.store_ready
+                && !rom
+                && !self.code_pages.holds(walked.phys)
+                && !self.watched(linear),
             global: walked.global,
             large: walked.large,
         });
@@ -250,7 +263,9 @@ impl Cpu {
     fn check_code(&self, place: Place, len: usize) -> Step {
         match place {
             Place::Host { phys, .. }
-                if !self.alone && phys / PAGE == self.trace_page / PAGE && self.code_pages.hit(phys, len as u64) =>
+                if !self.alone
+                    && phys / PAGE == self.trace_page / PAGE
+                    && self.code_pages.hit(phys, len as u64) =>
             {
                 Err(Leave::Restart)
             }
@@ -261,14 +276,21 @@ impl Cpu {
     /// Device registers take 1, 2, 4 or 8 bytes: other lengths (page-crossing leftovers) go byte by byte.
     fn device(&mut self, phys: u64, len: usize, value: Option<u64>) -> Step<u64> {
         let step = if Width::from_bytes(len).is_some() { len } else { 1 };
-        let Some(width) = Width::from_bytes(step) else { return self.raise_gp() };
+        let Some(width) = Width::from_bytes(step) else {
+            return self.raise_gp();
+        };
         let mut read = 0;
         for i in (0..len).step_by(step) {
             let op = match value {
                 Some(value) => Op::Write(value >> (8 * i) & width.ones()),
                 None => Op::Read,
             };
-            read |= (self.ask(Exit::Mmio { at: phys + i as u64, width, op })? & width.ones()) << (8 * i);
+            read |= (self.ask(Exit::Mmio {
+                at: phys + i as u64,
+                width,
+                op,
+            })? & width.ones())
+                << (8 * i);
         }
         Ok(read)
     }
@@ -288,8 +310,13 @@ impl Cpu {
         if canonical || !self.mode.contains(Mode::LONG) {
             return Ok(());
         }
-        self.fault =
-            Some(Fault { vector: vector::GP, code: Some(0), address: linear, trap: false, noncanonical: true });
+        self.fault = Some(Fault {
+            vector: vector::GP,
+            code: Some(0),
+            address: linear,
+            trap: false,
+            noncanonical: true,
+        });
         Err(Leave::Fault)
     }
 
@@ -301,7 +328,11 @@ impl Cpu {
     /// Linear addresses have 32 bits outside 64-bit code.
     #[inline(always)]
     pub fn wrap(&self, linear: u64) -> u64 {
-        if self.mode.contains(Mode::CODE64) { linear } else { linear & 0xffff_ffff }
+        if self.mode.contains(Mode::CODE64) {
+            linear
+        } else {
+            linear & 0xffff_ffff
+        }
     }
 
     /// An entry of a paging structure, read with no translation; `None` outside memory.

@@ -32,7 +32,9 @@ impl CodePages {
 
     /// Whether a store to `phys..phys + len`, inside one page, changes decoded bytes (or could).
     pub fn hit(&self, phys: u64, len: u64) -> bool {
-        self.pages.get(&(phys >> 12)).is_some_and(|lines| lines & mask(phys, len) != 0)
+        self.pages
+            .get(&(phys >> 12))
+            .is_some_and(|lines| lines & mask(phys, len) != 0)
     }
 
     /// Forgets a page: its code was dropped.
@@ -61,7 +63,14 @@ mod tests {
         let mut pages = CodePages::default();
         assert!(pages.add(0x5040, 64));
         assert!(!pages.add(0x5ff0, 16));
-        for (at, len, hit) in [(0x5000, 64, false), (0x503f, 2, true), (0x507f, 1, true), (0x5080, 0xf40, false), (0x5080, 0xf80, true), (0x6040, 8, false)] {
+        for (at, len, hit) in [
+            (0x5000, 64, false),
+            (0x503f, 2, true),
+            (0x507f, 1, true),
+            (0x5080, 0xf40, false),
+            (0x5080, 0xf80, true),
+            (0x6040, 8, false),
+        ] {
             assert_eq!(pages.hit(at, len), hit, "{at:#x}+{len}");
         }
         pages.remove(0x5abc);

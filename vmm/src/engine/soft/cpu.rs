@@ -202,21 +202,39 @@ impl Cpu {
     /// Raises an exception without error code.
     #[cold]
     pub fn raise<T>(&mut self, vector: u8) -> Step<T> {
-        self.fault = Some(Fault { vector, code: None, address: 0, trap: false, noncanonical: false });
+        self.fault = Some(Fault {
+            vector,
+            code: None,
+            address: 0,
+            trap: false,
+            noncanonical: false,
+        });
         Err(Leave::Fault)
     }
 
     /// Raises an exception with an error code.
     #[cold]
     pub fn raise_code<T>(&mut self, vector: u8, code: u32) -> Step<T> {
-        self.fault = Some(Fault { vector, code: Some(code), address: 0, trap: false, noncanonical: false });
+        self.fault = Some(Fault {
+            vector,
+            code: Some(code),
+            address: 0,
+            trap: false,
+            noncanonical: false,
+        });
         Err(Leave::Fault)
     }
 
     /// Raises a page fault.
     #[cold]
     pub fn raise_page_fault<T>(&mut self, address: u64, code: u32) -> Step<T> {
-        self.fault = Some(Fault { vector: vector::PF, code: Some(code), address, trap: false, noncanonical: false });
+        self.fault = Some(Fault {
+            vector: vector::PF,
+            code: Some(code),
+            address,
+            trap: false,
+            noncanonical: false,
+        });
         Err(Leave::Fault)
     }
 
@@ -251,7 +269,9 @@ impl Cpu {
     /// Whether a data breakpoint watches the linear page: its accesses take the slow way.
     pub fn watched(&self, linear: u64) -> bool {
         let dr7 = self.debug[5];
-        (0..4).any(|i| dr7 >> (2 * i) & 3 != 0 && dr7 >> (16 + 4 * i) & 1 != 0 && self.debug[i] >> 12 == linear >> 12)
+        (0..4).any(|i| {
+            dr7 >> (2 * i) & 3 != 0 && dr7 >> (16 + 4 * i) & 1 != 0 && self.debug[i] >> 12 == linear >> 12
+        })
     }
 
     /// Recomputes [`Cpu::mode`], and tells the TLB which of its sets is current.
@@ -261,7 +281,13 @@ impl Cpu {
         let code64 = long && cs.long();
         let protected = self.cr0 & 1 != 0;
         let v86 = self.flags.others & flags::VM != 0;
-        self.cpl = if !protected { 0 } else if v86 { 3 } else { self.segments[SS].dpl() };
+        self.cpl = if !protected {
+            0
+        } else if v86 {
+            3
+        } else {
+            self.segments[SS].dpl()
+        };
         let mut mode = Mode::empty();
         mode.set(Mode::CODE64, code64);
         mode.set(Mode::CODE32, !code64 && cs.big());
@@ -269,9 +295,15 @@ impl Cpu {
         mode.set(Mode::PROTECTED, protected);
         mode.set(Mode::V86, v86);
         mode.set(Mode::LONG, long);
-        mode.set(Mode::FLAT, code64 || (protected && !v86 && self.segments[..4].iter().all(SegmentRegister::flat)));
+        mode.set(
+            Mode::FLAT,
+            code64 || (protected && !v86 && self.segments[..4].iter().all(SegmentRegister::flat)),
+        );
         mode.set(Mode::USER, self.cpl == 3);
-        mode.set(Mode::FPU_TRAPS, self.cr0 & (1 << 2 | 1 << 3) != 0 || self.cr4 & (1 << 9) == 0);
+        mode.set(
+            Mode::FPU_TRAPS,
+            self.cr0 & (1 << 2 | 1 << 3) != 0 || self.cr4 & (1 << 9) == 0,
+        );
         self.mode = mode;
         self.select_tlb();
     }

@@ -68,7 +68,11 @@ pub struct Flags {
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { result: 1, aux: 0, others: 2 }
+        Self {
+            result: 1,
+            aux: 0,
+            others: 2,
+        }
     }
 }
 
@@ -147,7 +151,9 @@ impl Flags {
     /// Parity of the low byte.
     #[inline(always)]
     pub fn pf(&self) -> bool {
-        ((self.result as u8) ^ (self.aux >> 8) as u8).count_ones().is_multiple_of(2)
+        ((self.result as u8) ^ (self.aux >> 8) as u8)
+            .count_ones()
+            .is_multiple_of(2)
     }
     /// Adjust.
     #[inline(always)]

@@ -31,11 +31,19 @@ bitflags! {
 impl Mode {
     /// Default operand size in bits: 16, 32 (also in 64-bit code).
     pub fn operand_bits(self) -> u32 {
-        if self.intersects(Self::CODE64 | Self::CODE32) { 32 } else { 16 }
+        if self.intersects(Self::CODE64 | Self::CODE32) {
+            32
+        } else {
+            16
+        }
     }
 
     /// Bitness for the decoder: 16, 32 or 64.
     pub fn bitness(self) -> u32 {
-        if self.contains(Self::CODE64) { 64 } else { self.operand_bits() }
+        if self.contains(Self::CODE64) {
+            64
+        } else {
+            self.operand_bits()
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! General registers, addressed by byte: AH is byte 1 of RAX, so one accessor serves every operand.
-#![allow(unsafe_code, reason = "unchecked register access in the hottest path; RegAt's constructor is the bound")]
+#![allow(
+    unsafe_code,
+    reason = "unchecked register access in the hottest path; RegAt's constructor is the bound"
+)]
 
 use super::word::Word;
 
@@ -39,7 +42,14 @@ impl Regs {
     pub fn get<W: Word>(&self, at: RegAt) -> W {
         // SAFETY: `at.0` is at most 16 * 8, or 1 + 3 * 8 for a high byte, which `W` of at most 8 bytes keeps inside
         // the 136 bytes of the array; every bit pattern is a valid unsigned integer; reading unaligned.
-        unsafe { self.0.as_ptr().cast::<u8>().add(at.0 as usize).cast::<W>().read_unaligned() }
+        unsafe {
+            self.0
+                .as_ptr()
+                .cast::<u8>()
+                .add(at.0 as usize)
+                .cast::<W>()
+                .read_unaligned()
+        }
     }
 
     /// Sets a register: 32 bits clear the upper half, 8 and 16 bits leave the rest.
@@ -48,7 +58,12 @@ impl Regs {
         let place = self.0.as_mut_ptr().cast::<u8>();
         if W::BITS == 32 {
             // SAFETY: as in `get`, for 8 bytes.
-            unsafe { place.add(at.0 as usize).cast::<u64>().write_unaligned(value.to_u64()) }
+            unsafe {
+                place
+                    .add(at.0 as usize)
+                    .cast::<u64>()
+                    .write_unaligned(value.to_u64())
+            }
         } else {
             // SAFETY: as in `get`.
             unsafe { place.add(at.0 as usize).cast::<W>().write_unaligned(value) }

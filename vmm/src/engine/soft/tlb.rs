@@ -88,7 +88,14 @@ fn fetch_index(linear: u64) -> usize {
 impl Set {
     fn new() -> Self {
         let mut set = Self {
-            data: Box::new([Entry { read: 0, write: 0, addend: 0, phys: 0 }; ENTRIES]),
+            data: Box::new(
+                [Entry {
+                    read: 0,
+                    write: 0,
+                    addend: 0,
+                    phys: 0,
+                }; ENTRIES],
+            ),
             fetch: Box::new([FetchEntry { tag: 0, phys: 0 }; FETCH_ENTRIES]),
             filled: Vec::with_capacity(ENTRIES),
             fetch_filled: Vec::with_capacity(FETCH_ENTRIES),
@@ -103,7 +110,12 @@ impl Set {
     }
 
     fn clear(&mut self, i: usize) {
-        self.data[i] = Entry { read: never(i), write: never(i), addend: 0, phys: 0 };
+        self.data[i] = Entry {
+            read: never(i),
+            write: never(i),
+            addend: 0,
+            phys: 0,
+        };
     }
 
     /// Drops every entry of which `drop(linear page, phys with its marks)` says so.
@@ -132,7 +144,11 @@ impl Set {
 
 impl Default for Tlb {
     fn default() -> Self {
-        Self { sets: std::array::from_fn(|_| Set::new()), current: 1, chosen: 1 }
+        Self {
+            sets: std::array::from_fn(|_| Set::new()),
+            current: 1,
+            chosen: 1,
+        }
     }
 }
 
@@ -197,7 +213,10 @@ impl Tlb {
         if set.fetch[i].tag == never(i) {
             set.fetch_filled.push(i as u16);
         }
-        set.fetch[i] = FetchEntry { tag: mapping.linear & PAGE_MASK, phys: marked(mapping) };
+        set.fetch[i] = FetchEntry {
+            tag: mapping.linear & PAGE_MASK,
+            phys: marked(mapping),
+        };
     }
 
     /// Forgets everything.
@@ -246,7 +265,14 @@ mod tests {
     use super::*;
 
     fn mapping(linear: u64) -> Mapping {
-        Mapping { linear, phys: 0x5000, host: 0x7f00_0000_0000, writable: true, global: false, large: false }
+        Mapping {
+            linear,
+            phys: 0x5000,
+            host: 0x7f00_0000_0000,
+            writable: true,
+            global: false,
+            large: false,
+        }
     }
 
     #[test]
@@ -264,7 +290,11 @@ mod tests {
         let tlb = Tlb::default();
         for page in (0..4 * ENTRIES as u64).chain((0..64).map(|b| 1u64 << b >> 12)) {
             for address in [page << 12, (page << 12) | 0xfff, !(page << 12)] {
-                assert_eq!((tlb.read(address, 1), tlb.write(address, 1)), (None, None), "{address:#x}");
+                assert_eq!(
+                    (tlb.read(address, 1), tlb.write(address, 1)),
+                    (None, None),
+                    "{address:#x}"
+                );
             }
         }
     }
@@ -276,14 +306,26 @@ mod tests {
         tlb.select(true, false);
         assert_eq!(tlb.read(0x1000, 1), None);
         tlb.select(false, false);
-        tlb.fill(&Mapping { global: true, ..mapping(0x2000) });
-        tlb.fill(&Mapping { large: true, ..mapping(0x20_0000) });
+        tlb.fill(&Mapping {
+            global: true,
+            ..mapping(0x2000)
+        });
+        tlb.fill(&Mapping {
+            large: true,
+            ..mapping(0x20_0000)
+        });
         tlb.flush_page(0x3f_f000);
-        assert_eq!((tlb.read(0x1000, 1).is_some(), tlb.read(0x20_0000, 1)), (true, None));
+        assert_eq!(
+            (tlb.read(0x1000, 1).is_some(), tlb.read(0x20_0000, 1)),
+            (true, None)
+        );
         tlb.flush_non_global();
         assert_eq!((tlb.read(0x1000, 1), tlb.read(0x2000, 1).is_some()), (None, true));
         tlb.protect(0x5000);
-        assert_eq!((tlb.write(0x2000, 1), tlb.read(0x2000, 1).is_some()), (None, true));
+        assert_eq!(
+            (tlb.write(0x2000, 1), tlb.read(0x2000, 1).is_some()),
+            (None, true)
+        );
         tlb.set_slow(true);
         tlb.fill(&mapping(0x4000));
         assert_eq!(tlb.read(0x4000, 1), None);

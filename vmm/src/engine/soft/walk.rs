@@ -94,12 +94,21 @@ impl Cpu {
     /// supervisor access, such as one to the GDT).
     pub fn walk(&mut self, linear: u64, right: Right, user: bool) -> Step<Walked> {
         if !self.paging() {
-            return Ok(Walked { phys: self.gate_a20(linear), store_ready: true, global: false, large: false });
+            return Ok(Walked {
+                phys: self.gate_a20(linear),
+                store_ready: true,
+                global: false,
+                large: false,
+            });
         }
         let leaf = match self.find_leaf(linear) {
             Ok(leaf) => leaf,
             Err(miss) => {
-                let reserved = if matches!(miss, Miss::Reserved) { CODE_P | CODE_RSVD } else { 0 };
+                let reserved = if matches!(miss, Miss::Reserved) {
+                    CODE_P | CODE_RSVD
+                } else {
+                    0
+                };
                 return self.page_fault(linear, right, user, reserved);
             }
         };
@@ -185,7 +194,11 @@ impl Cpu {
             if entry & BEYOND != 0 || (entry & NX != 0 && !nxe) || (level == 4 && entry & PS != 0) {
                 return Err(Miss::Reserved);
             }
-            leaf.add(Visited { at, entry, wide: true });
+            leaf.add(Visited {
+                at,
+                entry,
+                wide: true,
+            });
             let large = level > 1 && entry & PS != 0;
             if level == 1 || large {
                 let offset_mask = (1u64 << shift) - 1;
@@ -209,7 +222,11 @@ impl Cpu {
         if pde & P == 0 {
             return Err(Miss::NotPresent);
         }
-        leaf.add(Visited { at, entry: pde, wide: false });
+        leaf.add(Visited {
+            at,
+            entry: pde,
+            wide: false,
+        });
         if pde & PS != 0 && self.cr4 & CR4_PSE != 0 {
             // PSE-36: bits 13..=20 are address bits 32..=39, bit 21 is reserved.
             if pde & 1 << 21 != 0 {
@@ -224,7 +241,11 @@ impl Cpu {
         if pte & P == 0 {
             return Err(Miss::NotPresent);
         }
-        leaf.add(Visited { at, entry: pte, wide: false });
+        leaf.add(Visited {
+            at,
+            entry: pte,
+            wide: false,
+        });
         leaf.phys = (pte & 0xffff_f000) | u64::from(linear & 0xfff);
         leaf.finish(pte, false);
         Ok(leaf)
@@ -256,7 +277,11 @@ impl Leaf {
             large: false,
             global: false,
             dirty: false,
-            visited: [Visited { at: 0, entry: 0, wide: false }; 4],
+            visited: [Visited {
+                at: 0,
+                entry: 0,
+                wide: false,
+            }; 4],
             levels: 0,
         }
     }
