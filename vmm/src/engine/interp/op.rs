@@ -1,6 +1,6 @@
 //! One decoded instruction.
 
-use crate::engine::soft::cpu::{Cpu, Step};
+use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::regs::RegAt;
 
 /// What runs an [`Op`]. Arithmetic, memory and everything else: the handler knows its own operand size and form.
@@ -33,6 +33,8 @@ pub struct Op {
     pub len: u8,
     /// Distance of its first byte from the trace's first.
     pub offset: u8,
+    /// Never simply ends with `Ok`: a branch, or an instruction that can change the mode ([`Op::finish`]).
+    pub ends: bool,
 }
 
 const _: () = assert!(size_of::<Op>() == 32);
@@ -42,6 +44,18 @@ impl Op {
     #[inline(always)]
     pub fn here(&self, cpu: &Cpu) -> u64 {
         cpu.rip.wrapping_add(u64::from(self.offset))
+    }
+
+    /// Ends the trace behind this instruction: the next one is found anew, by the mode there is then.
+    #[inline(always)]
+    pub fn finish(&self, cpu: &mut Cpu) -> Step {
+        cpu.rip = cpu.cut_ip(self.next(cpu));
+        Err(Leave::Jump)
+    }
+
+    /// The same operation, said to end its trace.
+    pub fn ending(self) -> Self {
+        Self { ends: true, ..self }
     }
 
     /// Address of the next instruction, not yet cut to the mode's width.

@@ -249,7 +249,7 @@ impl Cpu {
         match place {
             Place::Host { host, phys } => {
                 if self.code_pages.hit(phys, len as u64) {
-                    self.stale_code.push(phys);
+                    self.code_written(phys);
                 }
                 // SAFETY: as in `read_place`; `host_of` refused ROM.
                 unsafe { host.copy_from_nonoverlapping(value.to_le_bytes().as_ptr(), len) };
@@ -257,6 +257,11 @@ impl Cpu {
             }
             Place::Device { phys } => self.device(phys, len, Some(value)).map(drop),
         }
+    }
+
+    fn code_written(&mut self, phys: u64) {
+        self.stale_code.push(phys);
+        self.attention = true;
     }
 
     /// A store into the running trace's own bytes restarts the instruction outside of it.
@@ -293,6 +298,13 @@ impl Cpu {
                 << (8 * i);
         }
         Ok(read)
+    }
+
+    /// Copies instruction bytes of one physical page; what is not memory reads as ones, as an empty bus does.
+    pub fn read_code(&self, phys: u64, into: &mut [u8]) {
+        if self.memory.read(phys, into).is_err() {
+            into.fill(0xff);
+        }
     }
 
     /// What is checked before translation: canonical form and alignment.
@@ -344,7 +356,7 @@ impl Cpu {
     /// this is never asked to write there; a ROM's bits stay as they are.
     pub(super) fn store_table_entry<T: IntoBytes + Immutable>(&mut self, phys: u64, entry: T) {
         if self.memory.write_obj(phys, &entry).is_ok() && self.code_pages.hit(phys, size_of::<T>() as u64) {
-            self.stale_code.push(phys);
+            self.code_written(phys);
         }
     }
 }

@@ -184,6 +184,8 @@ pub struct Cpu {
     pub nmi_masked: bool,
     /// In HLT.
     pub halted: bool,
+    /// The engine must look after this trace: halted, an interrupt shadow, IF just set, TF set, stale code.
+    pub attention: bool,
     /// Address line 20 open.
     pub a20: bool,
     /// Physical pages written that hold decoded code; the engine drops that code before it runs on.
@@ -264,6 +266,37 @@ impl Cpu {
     /// Whether address translation is on.
     pub fn paging(&self) -> bool {
         self.cr0 >> 31 & 1 != 0
+    }
+
+    /// Linear address of an instruction.
+    #[inline(always)]
+    pub fn code_address(&self, rip: u64) -> u64 {
+        if self.mode.contains(Mode::CODE64) {
+            rip
+        } else {
+            self.segments[crate::engine::state::CS].base.wrapping_add(rip) & 0xffff_ffff
+        }
+    }
+
+    /// Cuts an instruction pointer to the width of the code.
+    #[inline(always)]
+    pub fn cut_ip(&self, rip: u64) -> u64 {
+        if self.mode.contains(Mode::CODE64) {
+            rip
+        } else if self.mode.contains(Mode::CODE32) {
+            rip & 0xffff_ffff
+        } else {
+            rip & 0xffff
+        }
+    }
+
+    /// #GP(0) if the instruction bytes lie beyond the code segment's limit.
+    pub fn check_code_limit(&mut self, rip: u64, len: usize) -> Step {
+        let limit = u64::from(self.segments[crate::engine::state::CS].limit);
+        if self.mode.contains(Mode::CODE64) || rip.saturating_add(len as u64 - 1) <= limit {
+            return Ok(());
+        }
+        self.raise_gp()
     }
 
     /// Whether a data breakpoint watches the linear page: its accesses take the slow way.

@@ -71,6 +71,8 @@ pub struct Tlb {
     current: usize,
     /// The set that [`select`](Self::select) chose, while alignment checks force the slow one.
     chosen: usize,
+    /// Raised whenever a translation is forgotten or another set chosen.
+    generation: u64,
 }
 
 const fn never(index: usize) -> u64 {
@@ -148,6 +150,7 @@ impl Default for Tlb {
             sets: std::array::from_fn(|_| Set::new()),
             current: 1,
             chosen: 1,
+            generation: 0,
         }
     }
 }
@@ -219,8 +222,15 @@ impl Tlb {
         };
     }
 
+    /// Dates instruction-fetch translations: one found at this generation is good as long as it stands.
+    #[inline(always)]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Forgets everything.
     pub fn flush(&mut self) {
+        self.generation += 1;
         for set in &mut self.sets {
             set.retain(|_, _| false);
         }
@@ -228,6 +238,7 @@ impl Tlb {
 
     /// Forgets everything but global pages (a CR3 write with CR4.PGE).
     pub fn flush_non_global(&mut self) {
+        self.generation += 1;
         for set in &mut self.sets {
             set.retain(|_, phys| phys & GLOBAL != 0);
         }
@@ -235,6 +246,7 @@ impl Tlb {
 
     /// Forgets one linear page; of a larger page, every entry that could be part of it.
     pub fn flush_page(&mut self, linear: u64) {
+        self.generation += 1;
         let page = linear & PAGE_MASK;
         for set in &mut self.sets {
             set.retain(|tag, phys| tag != page && (phys & LARGE == 0 || tag >> 30 != page >> 30));
