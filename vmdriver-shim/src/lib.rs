@@ -6,7 +6,8 @@
 //! | [`memory`] | `SharedMemory`: one sealed memfd per VM, made by the supervisor, checked and mapped by the workers |
 //! | [`doorbell`] | `Doorbell`: an eventfd, rung for a sleeper, drained by the woken |
 //! | [`counters`] | `Counters`: one side's statistics in the shared memory |
-//! | [`crossing`] | `Crossing` and `Channel`: one side's whole view: rings, signals, spinning, sleeping, by-cause counts |
+//! | [`crossing`] | `Crossing`: one side's whole view: looking, spinning, sleeping, waking, by-cause counts |
+//! | [`channel`] | `Channel`: one device's pair of rings, and the synchronous call |
 //! | [`handover`] | `Socket`: records of JSON and descriptors between supervisor and workers |
 //! | [`spawn`] | `Child`: a worker with its pidfd, its death reported and never missed |
 //! | [`jail`] | rights a worker gives up before the first guest instruction |
@@ -16,6 +17,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod channel;
 pub mod counters;
 pub mod crossing;
 pub mod doorbell;
@@ -23,3 +25,4 @@ pub mod handover;
 pub mod jail;
 pub mod memory;
 pub mod spawn;
+mod spin;

@@ -98,6 +98,11 @@ impl<M: Memory> Attention<M> {
         }
     }
 
+    /// Sets bits of our own word: what a predecessor may have taken and not done, or what we took and will not do now.
+    pub fn remind(&self, bits: u64) {
+        self.mem.fetch_or_u64(self.own_bits, bits, Release);
+    }
+
     /// Announces that we are about to stop looking. True: nothing is waiting, go and sleep (or enter the guest).
     /// False: there is work; the announcement is withdrawn.
     pub fn announce(&self, how: Waiting) -> bool {

@@ -304,14 +304,25 @@ impl<M: Memory> Consumer<M> {
         Ok(Some(header))
     }
 
-    /// Gives the oldest `count` read slots back to the producer; never more than were read.
-    pub fn release(&mut self, count: u32) {
+    /// Gives the oldest `count` read slots back to the producer; never more than were read. Returns whether the producer
+    /// waits for that and is owed a signal. One fence per call: give back in batches where that is possible.
+    #[must_use = "a producer that waits for credit and is not told waits for ever"]
+    pub fn release(&mut self, count: u32) -> bool {
         let count = count.min(self.held());
-        if count > 0 {
-            self.tail = self.tail.wrapping_add(count);
-            self.mem
-                .store_u32(self.ring.at + RingOffsets::TAIL, self.tail, Release);
+        if count == 0 {
+            return false;
         }
+        self.tail = self.tail.wrapping_add(count);
+        self.mem
+            .store_u32(self.ring.at + RingOffsets::TAIL, self.tail, Release);
+        self.mem.fence();
+        let wanted = self.ring.at + RingOffsets::WANTED;
+        self.mem.load_u32(wanted, Relaxed) != 0 && self.mem.swap_u32(wanted, 0, Relaxed) != 0
+    }
+
+    /// Slots of the ring: no peer can make more than this many [`next`](Self::next) between two looks worth while.
+    pub fn slots(&self) -> u32 {
+        self.ring.slots
     }
 
     /// Slots read and not given back.

@@ -9,7 +9,9 @@
 //! | `kvm` | [`kvm`] | hardware virtualization through kvm-ioctls; the chipset stays ours |
 //! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
 
+mod check;
 pub mod cpu_model;
+pub mod entry_state;
 pub mod interp;
 pub mod kvm;
 pub mod scripted;
@@ -111,8 +113,9 @@ impl Exit {
     /// Whether [`Engine::save`] gives a complete state right after this exit: true where no answer is owed.
     pub fn savable(&self) -> bool {
         match self {
-            Self::Port { op, .. } | Self::Mmio { op, .. } | Self::Msr { op, .. } => *op != Op::Read,
-            Self::Failed(_) => false,
+            Self::Port { op, .. } | Self::Mmio { op, .. } => *op != Op::Read,
+            // A write may still be answered with Reply::Fault.
+            Self::Msr { .. } | Self::Failed(_) => false,
             Self::Halt | Self::Window | Self::Kicked | Self::Shutdown | Self::Debug => true,
         }
     }
@@ -159,6 +162,10 @@ pub enum EngineError {
     /// The state asks for what this engine or CPU model does not have.
     #[error("cannot load vCPU state: {0}")]
     BadState(String),
+    /// In the middle of an instruction that needs further exits (a page-crossing MMIO write, a string of port
+    /// writes): run on and save at the next savable exit.
+    #[error("cannot save vCPU state: an instruction is half done")]
+    NotSavable,
 }
 
 /// One vCPU.

@@ -1,0 +1,284 @@
+//! The fabric with a PIC of a few lines: the three ways an operating system can run it.
+
+use super::*;
+use crate::bus::{Line, Signal, Signals, Wires};
+use crate::dev::chipset::lapic::{DEFAULT_BASE, MSR_APIC_BASE};
+
+/// Sixteen edge-triggered inputs, vectors from 20h, lowest first, automatic EOI, an interrupt mask.
+#[derive(Default)]
+struct FakePics {
+    requested: u16,
+    masked: u16,
+}
+
+impl Pics for FakePics {
+    fn wire(&mut self, irq: u8, rose: bool, _level: bool) {
+        self.requested |= u16::from(rose) << irq;
+    }
+
+    fn output(&self) -> bool {
+        self.requested & !self.masked != 0
+    }
+
+    fn acknowledge(&mut self) -> u8 {
+        let open = self.requested & !self.masked;
+        let irq = if open == 0 { 7 } else { open.trailing_zeros() as u8 };
+        self.requested &= !(1 << irq);
+        0x20 + irq
+    }
+}
+
+/// Port 21h is the mask.
+impl PortIo for FakePics {
+    fn port_read(&mut self, _now: Ns, _port: u16, _width: Width) -> Access<u32> {
+        Access::Done(self.masked.into())
+    }
+
+    fn port_write(&mut self, _now: Ns, _port: u16, _width: Width, value: u32) -> Access {
+        self.masked = value as u16;
+        Access::Done(())
+    }
+}
+
+impl Resettable for FakePics {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+struct Board {
+    fabric: Interrupts<FakePics>,
+    wires: Wires,
+    signals: Signals,
+}
+
+impl Board {
+    /// As firmware hands it over.
+    fn new() -> Self {
+        let signals = Signals::default();
+        let tsc = TscScale {
+            at: Ns(0),
+            tsc: 0,
+            khz: 1_000_000,
+        };
+        let lapic = LocalApic::new(signals.clone(), tsc, 40);
+        let mut fabric = Interrupts::new(FakePics::default(), IoApic::default(), lapic);
+        fabric.virtual_wire();
+        Self {
+            fabric,
+            wires: Wires::default(),
+            signals,
+        }
+    }
+
+    /// As an operating system has it that uses the APICs: PIC and LINT0 masked.
+    fn symmetric() -> Self {
+        let mut board = Self::new();
+        board.mask_pics(0xffff);
+        board.lapic(0x350, 0x1_0700);
+        board
+    }
+
+    fn line(&self, gsi: u8) -> Line {
+        self.wires.line(gsi).expect("a wire")
+    }
+
+    fn settle(&mut self) {
+        self.fabric.wires(self.wires.take());
+    }
+
+    fn pulse(&mut self, gsi: u8) {
+        self.line(gsi).pulse();
+        self.settle();
+    }
+
+    fn lapic(&mut self, offset: u64, value: u32) {
+        let done = self.fabric.lapic_write(Ns(0), offset, Width::Dword, value.into());
+        assert_eq!(done, Access::Done(()));
+    }
+
+    fn mask_pics(&mut self, mask: u16) {
+        let done = self.fabric.port_write(Ns(0), 0x21, Width::Word, mask.into());
+        assert_eq!(done, Access::Done(()));
+    }
+
+    /// Redirects a pin to APIC 0.
+    fn route(&mut self, pin: u8, low: u32) {
+        for (offset, value) in [(0x00, u32::from(0x10 + 2 * pin)), (0x10, low)] {
+            let done = self
+                .fabric
+                .ioapic_write(Ns(0), offset, Width::Dword, value.into());
+            assert_eq!(done, Access::Done(()));
+        }
+    }
+
+    /// Takes what is pending; both questions must agree.
+    fn take(&mut self) -> Option<u8> {
+        let pending = self.fabric.pending();
+        let taken = self.fabric.take();
+        assert_eq!(taken.is_some(), pending);
+        taken
+    }
+
+    fn eoi(&mut self) {
+        self.lapic(0xb0, 0);
+    }
+}
+
+#[test]
+fn at_boot_the_pic_reaches_the_cpu_through_lint0() {
+    let mut board = Board::new();
+    for (gsi, vector) in [(2, 0x20), (1, 0x21), (4, 0x24), (15, 0x2f)] {
+        board.pulse(gsi);
+        assert_eq!(board.take(), Some(vector), "wire {gsi}");
+        assert_eq!(board.take(), None);
+    }
+    for gsi in [0, 16, 23] {
+        board.pulse(gsi);
+        assert_eq!(board.take(), None, "wire {gsi} is none of the PIC's");
+    }
+}
+
+#[test]
+fn without_firmware_nothing_passes_lint0() {
+    let mut board = Board::new();
+    board.fabric.reset();
+    board.pulse(4);
+    assert_eq!(board.take(), None);
+    board.fabric.virtual_wire();
+    assert_eq!(board.take(), Some(0x24));
+}
+
+#[test]
+fn nolapic_the_pic_reaches_the_cpu_with_the_apic_switched_off() {
+    let mut board = Board::new();
+    board
+        .fabric
+        .msr_write(Ns(0), MSR_APIC_BASE, DEFAULT_BASE | 0x100)
+        .unwrap();
+    board.fabric.set_cr8(15);
+    board.pulse(2);
+    assert_eq!(board.take(), Some(0x20), "and CR8 has no say in it");
+}
+
+#[test]
+fn noapic_pic_and_local_timer_work_side_by_side() {
+    let mut board = Board::new();
+    board.lapic(0x3e0, 0xb);
+    board.lapic(0x320, 0xec);
+    board.lapic(0x380, 100);
+    assert_eq!(board.fabric.deadline(), Some(Ns(100)));
+    board.fabric.advance(Ns(100));
+    board.pulse(2);
+    assert_eq!(board.take(), Some(0xec), "the local APIC's first");
+    assert_eq!(board.take(), Some(0x20), "no class holds the PIC's back");
+}
+
+#[test]
+fn the_timer_check_of_linux_finds_the_pit_on_pin_2() {
+    let mut board = Board::symmetric();
+    board.route(2, 0x30);
+    let pit = board.line(PIT_WIRE);
+    for _ in 0..5 {
+        pit.set(true);
+        board.settle();
+        assert_eq!(board.take(), Some(0x30));
+        assert_eq!(board.take(), None, "the PIC is masked");
+        board.eoi();
+        pit.set(false);
+        board.settle();
+        assert_eq!(board.take(), None);
+    }
+}
+
+#[test]
+fn the_timer_check_of_linux_can_fall_back_on_the_pic() {
+    let mut board = Board::symmetric();
+    board.mask_pics(0xfffe);
+    board.lapic(0x350, 0x31); // LINT0 fixed
+    board.pulse(2);
+    assert_eq!(board.take(), Some(0x31), "virtual wire interrupt");
+    board.eoi();
+    board.lapic(0x350, 0x700); // LINT0 ExtINT
+    assert_eq!(board.take(), Some(0x20));
+    board.lapic(0x350, 0x1_0700);
+    board.route(0, 0x700); // pin 0 ExtINT
+    board.pulse(2);
+    assert_eq!(board.take(), Some(0x20), "through the I/O APIC");
+    board.route(0, 0x1_0700);
+    board.pulse(2);
+    assert_eq!(board.take(), None);
+}
+
+#[test]
+fn a_level_comes_back_after_its_eoi_until_the_device_lets_go() {
+    let mut board = Board::symmetric();
+    board.route(10, 0x8055);
+    let line = board.line(10);
+    line.set(true);
+    board.settle();
+    for _ in 0..3 {
+        assert_eq!(board.take(), Some(0x55));
+        assert_eq!(board.take(), None);
+        board.eoi();
+    }
+    assert_eq!(board.take(), Some(0x55));
+    line.set(false);
+    board.settle();
+    board.eoi();
+    assert_eq!(board.take(), None);
+}
+
+#[test]
+fn two_levels_with_one_vector_both_come() {
+    let mut board = Board::symmetric();
+    board.route(16, 0x8055);
+    board.route(17, 0x8055);
+    let (first, second) = (board.line(16), board.line(17));
+    first.set(true);
+    second.set(true);
+    board.settle();
+    assert_eq!(board.take(), Some(0x55), "merged");
+    first.set(false);
+    board.settle();
+    board.eoi();
+    assert_eq!(board.take(), Some(0x55), "the second is still there");
+    second.set(false);
+    board.settle();
+    board.eoi();
+    assert_eq!(board.take(), None);
+}
+
+#[test]
+fn a_message_to_a_sleeping_apic_is_taken_when_it_wakes() {
+    let mut board = Board::symmetric();
+    board.lapic(0xf0, 0xff);
+    board.route(4, 0x44);
+    board.pulse(4);
+    assert_eq!(board.take(), None);
+    board.lapic(0xf0, 0x1ff);
+    assert_eq!(board.take(), Some(0x44));
+}
+
+#[test]
+fn cr8_holds_back_the_apic() {
+    let mut board = Board::symmetric();
+    board.route(4, 0x44);
+    board.fabric.set_cr8(4);
+    board.pulse(4);
+    assert_eq!(board.take(), None);
+    board.fabric.set_cr8(3);
+    assert_eq!(board.take(), Some(0x44));
+    board.lapic(0x80, 0x70);
+    assert_eq!(board.fabric.cr8(), 7);
+}
+
+#[test]
+fn non_maskable_interrupts_come_from_lint1_and_from_pins() {
+    let mut board = Board::new();
+    board.fabric.nmi();
+    assert_eq!(board.signals.take(), [Signal::Nmi]);
+    board.route(9, 0x0400);
+    board.pulse(9);
+    assert_eq!(board.signals.take(), [Signal::Nmi]);
+}
