@@ -16,7 +16,10 @@ const LONG: &[(&str, &str)] = &[
 ];
 
 /// Flat real-mode images.
-const FLAT: &[(&str, &str)] = &[("realmode", "realmode.rs")];
+const FLAT: &[(&str, &str)] = &[
+    ("realmode", "flat/realmode.rs"),
+    ("protected", "flat/protected.rs"),
+];
 
 const OPTIONS: &[&str] = &[
     "--edition=2024",
@@ -64,7 +67,6 @@ fn main() {
     println!("cargo:rustc-env=GUESTS_DIR={}", build.guests.display());
     println!("cargo:rerun-if-changed=guests");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", build.guests.display());
 }
 
 /// A Linux kernel image around `payload`, which runs at 2 MiB and is entered 200h behind (Linux

@@ -134,6 +134,9 @@ pub enum LayoutError {
         /// The peer's version.
         found: u32,
     },
+    /// A reserved word of the header is in use.
+    #[error("reserved words of the shared memory's header are not zero")]
+    Reserved,
     /// No channel, or more than the words have bits.
     #[error("{0} channels announced, 1 to {MAX_CHANNELS} possible")]
     Channels(u32),
@@ -281,6 +284,9 @@ impl Layout {
             return Err(LayoutError::Version {
                 found: header.version,
             });
+        }
+        if header.reserved.iter().any(|&word| word != 0) {
+            return Err(LayoutError::Reserved);
         }
         let count = header.channels as usize;
         if count == 0 || count > MAX_CHANNELS {

@@ -31,8 +31,6 @@ pub enum FdRole {
     Initrd,
     /// Multiboot module n, read-only.
     Module(u8),
-    /// `/dev/kvm`, when the supervisor could open it and the vmm may not.
-    Kvm,
     /// Console input of the host (terminal, pty master, file or connected socket).
     ConsoleIn,
     /// Console output of the host.
@@ -81,6 +79,8 @@ pub enum ToApp {
     Start {
         /// The machine, as the vmm has it.
         spec: Box<MachineSpec>,
+        /// What the console's descriptors are.
+        console: ConsoleSpec,
         /// Roles of the descriptors, in order.
         fds: Vec<FdRole>,
     },
@@ -96,10 +96,49 @@ pub enum FromApp {
     Ready,
     /// The user typed the escape key and then this.
     Escape(Escape),
+    /// Something the user should know (a peer that breaks the rules, a full disk). The worker limits their rate.
+    Warning(String),
     /// Cannot go on; the process ends after this.
     Failed(String),
     /// Answer to [`ToApp::Finish`]: all output is out.
     Finished,
+}
+
+/// Which back end the console's descriptors belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsoleSpec {
+    /// Nowhere: output is dropped, there is no input. No descriptors.
+    #[default]
+    None,
+    /// Pipes or files as they are: `ConsoleIn` and `ConsoleOut`, each optional.
+    Stream,
+    /// The user's terminal: `ConsoleIn` and `ConsoleOut`.
+    Terminal {
+        /// The escape key's byte, if there is one.
+        escape: Option<u8>,
+        /// What the terminal must be set back to should the supervisor vanish.
+        restore: TerminalModes,
+    },
+    /// The master of a pseudo-terminal as `ConsoleIn`, for both directions.
+    Pty,
+    /// A listening Unix socket as `ConsoleListen`.
+    Socket,
+}
+
+/// A terminal's modes, as termios(3) names them. Speeds are left as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalModes {
+    /// `c_iflag`.
+    pub input: u32,
+    /// `c_oflag`.
+    pub output: u32,
+    /// `c_cflag`.
+    pub control: u32,
+    /// `c_lflag`.
+    pub local: u32,
+    /// `c_cc`.
+    pub chars: Vec<u8>,
 }
 
 /// What the user asked for on the console.

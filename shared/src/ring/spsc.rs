@@ -278,7 +278,7 @@ impl<M: Memory> Consumer<M> {
         Ok(head.wrapping_sub(self.cursor))
     }
 
-    /// Copies the next slot into `payload` (cleared first) and returns its header, or `None` when all is read.
+    /// Copies the next slot into `payload` (in place of what it holds) and returns its header, or `None` when all is read.
     /// The slot stays taken until [`release`](Self::release). A slot with an impossible length is passed over.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<SlotHeader>, RingError> {
         if self.cursor == self.head && self.ready()? == 0 {
@@ -298,9 +298,8 @@ impl<M: Memory> Consumer<M> {
                 max,
             });
         }
-        payload.clear();
-        payload.resize(header.len as usize, 0);
-        self.mem.read(at + SlotHeader::BYTES, payload);
+        self.mem
+            .read_vec(at + SlotHeader::BYTES, header.len as usize, payload);
         Ok(Some(header))
     }
 

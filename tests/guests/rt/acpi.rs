@@ -18,7 +18,10 @@ pub fn rsdp() -> Option<u64> {
 
 /// Whether a table's bytes sum up to 0.
 pub fn sums_to_zero(at: u64, len: u64) -> bool {
-    bytes(at, len as usize).iter().fold(0u8, |sum, &b| sum.wrapping_add(b)) == 0
+    bytes(at, len as usize)
+        .iter()
+        .fold(0u8, |sum, &b| sum.wrapping_add(b))
+        == 0
 }
 
 /// Whether a table with a standard header is right.
@@ -30,13 +33,21 @@ pub fn table_ok(at: u64) -> bool {
 /// Tables that the XSDT lists, or the RSDT if there is none.
 pub fn tables() -> impl Iterator<Item = u64> {
     let rsdp = rsdp().unwrap_or(0);
-    let xsdt = if rsdp != 0 && number(rsdp + 15, 1) >= 2 { number(rsdp + 24, 8) } else { 0 };
+    let xsdt = if rsdp != 0 && number(rsdp + 15, 1) >= 2 {
+        number(rsdp + 24, 8)
+    } else {
+        0
+    };
     let (root, width) = match (rsdp, xsdt) {
         (0, _) => (0, 8),
         (_, 0) => (number(rsdp + 16, 4), 4),
         _ => (xsdt, 8),
     };
-    let count = if root == 0 { 0 } else { number(root + 4, 4).saturating_sub(36) / width };
+    let count = if root == 0 {
+        0
+    } else {
+        number(root + 4, 4).saturating_sub(36) / width
+    };
     (0..count.min(64)).map(move |n| number(root + 36 + n * width, width as usize))
 }
 

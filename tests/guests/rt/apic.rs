@@ -1,6 +1,6 @@
 //! The local APIC (Intel SDM volume 3, chapter 11) through its memory window, and the I/O APIC (82093AA data sheet).
 
-use crate::io::{read32, wrmsr, write32};
+use crate::io::{read32, write32, wrmsr};
 
 const LOCAL: u64 = 0xfee0_0000;
 const IO: u64 = 0xfec0_0000;

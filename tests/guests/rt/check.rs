@@ -29,7 +29,15 @@ pub fn equal(name: &str, got: u64, wanted: u64) {
 pub fn within(name: &str, got: u64, range: core::ops::RangeInclusive<u64>) {
     note(name, range.contains(&got));
     if !range.contains(&got) {
-        say!("  got ", got, ", wanted ", *range.start(), " to ", *range.end(), "\n");
+        say!(
+            "  got ",
+            got,
+            ", wanted ",
+            *range.start(),
+            " to ",
+            *range.end(),
+            "\n"
+        );
     }
 }
 

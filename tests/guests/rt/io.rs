@@ -56,7 +56,9 @@ pub fn rdmsr(index: u32) -> u64 {
 
 pub fn wrmsr(index: u32, value: u64) {
     // SAFETY: as above.
-    unsafe { asm!("wrmsr", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack)) };
+    unsafe {
+        asm!("wrmsr", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+    };
 }
 
 pub fn rdtsc() -> u64 {

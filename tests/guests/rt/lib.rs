@@ -39,6 +39,10 @@ extern "C" fn rt_main(protocol: u64, info: u64) -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
-    say!("guest: panic at line ", info.location().map_or(0, |l| u64::from(l.line())), "\n");
+    say!(
+        "guest: panic at line ",
+        info.location().map_or(0, |l| u64::from(l.line())),
+        "\n"
+    );
     check::exit(2)
 }

@@ -114,7 +114,11 @@ pub(crate) fn init() {
 
         for vector in 0..256u64 {
             let stub = &raw const trap_stubs as u64 + 16 * vector;
-            let ist = if vector < FIRST_INTERRUPT { FOR_EXCEPTIONS } else { FOR_INTERRUPTS };
+            let ist = if vector < FIRST_INTERRUPT {
+                FOR_EXCEPTIONS
+            } else {
+                FOR_INTERRUPTS
+            };
             let selector = u64::from(entry::CODE);
             trap_idt[vector as usize] = [
                 stub & 0xffff | selector << 16 | ist << 32 | 0x8e << 40 | (stub >> 16 & 0xffff) << 48,
@@ -130,7 +134,13 @@ pub(crate) fn init() {
 /// # Safety
 /// There must be one, unless the next trap is to be the machine's last.
 pub unsafe fn load_idt(limit: u16, base: u64) {
-    let register: [u16; 5] = [limit, base as u16, (base >> 16) as u16, (base >> 32) as u16, (base >> 48) as u16];
+    let register: [u16; 5] = [
+        limit,
+        base as u16,
+        (base >> 16) as u16,
+        (base >> 32) as u16,
+        (base >> 48) as u16,
+    ];
     // SAFETY: the caller's.
     unsafe { asm!("lidt [{}]", in(reg) &register, options(nostack)) };
 }
@@ -146,7 +156,15 @@ pub fn on(vector: u8, handler: fn(&mut Frame)) {
 unsafe extern "C" fn trap_dispatch(frame: &mut Frame) {
     let handler = HANDLERS[(frame.vector & 0xff) as usize].load(Relaxed);
     if handler == 0 {
-        say!("guest: unexpected vector ", frame.vector, " error ", Hex(frame.error), " at ", Hex(frame.rip), "\n");
+        say!(
+            "guest: unexpected vector ",
+            frame.vector,
+            " error ",
+            Hex(frame.error),
+            " at ",
+            Hex(frame.rip),
+            "\n"
+        );
         check::exit(3);
     }
     // SAFETY: only `on` stores there, and only functions of this type.

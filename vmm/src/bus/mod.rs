@@ -71,6 +71,17 @@ pub enum Access<T = ()> {
     Deferred,
 }
 
+impl<T> Access<T> {
+    /// The same end with another value.
+    pub fn map_value<U>(self, map: impl FnOnce(T) -> U) -> Access<U> {
+        match self {
+            Self::Done(value) => Access::Done(map(value)),
+            Self::Bad => Access::Bad,
+            Self::Deferred => Access::Deferred,
+        }
+    }
+}
+
 /// Registers in port space. Ports are absolute numbers inside the device's [`Claim`]; values are in the low bits.
 pub trait PortIo {
     /// Reads a register.

@@ -6,7 +6,7 @@
 
 use super::EngineError;
 use super::cpu_model::{XCR0_SUPPORTED, XSAVE_BYTES, msr};
-use super::state::{CS, CpuState};
+use super::state::{CpuState, FS};
 
 const CR0_PE: u64 = 1 << 0;
 const CR0_NW: u64 = 1 << 29;
@@ -110,7 +110,7 @@ impl CpuState {
             self.idtr.base,
         ];
         let in_64_bit = long && cs.attributes & ATTRIBUTE_L != 0;
-        let narrow = self.segments.user[..=CS + 2].iter().all(|s| s.base >> 32 == 0);
+        let narrow = self.segments.user[..FS].iter().all(|s| s.base >> 32 == 0);
         let rules = [
             (
                 "a segment or table base is not canonical",
@@ -199,6 +199,7 @@ fn bad(why: String) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::CS;
     use super::*;
 
     #[test]

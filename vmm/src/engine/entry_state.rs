@@ -1,9 +1,10 @@
 //! States a boot loader starts a vCPU in, besides RESET: real mode, flat 32-bit, 64-bit.
 //!
 //! The boot loaders ([`crate::boot`]) take one, set the registers their protocol speaks of (GPRs, GDTR) and
-//! load it. Interrupts are off, caching is on, and every segment is loaded: nothing here depends on tables in guest
+//! load it. Interrupts are off, caching is on (CR0 and MTRRs), and every segment is loaded: nothing here depends on tables in guest
 //! memory. A protocol whose guest reloads segments puts a GDT into memory and points [`CpuState::gdtr`] at it.
 
+use super::cpu_model::msrs::MTRR_DEF_TYPE;
 use super::state::{CS, CpuState, Segment, Segments, TableRegister};
 
 /// CR0.PE: protected mode.
@@ -19,6 +20,9 @@ const CR4_PAE: u64 = 1 << 5;
 /// EFER.LME and LMA: long mode, on and active.
 const EFER_LONG: u64 = 1 << 8 | 1 << 10;
 
+/// MTRRs on, all memory write-back: firmware leaves them so, and no firmware has run. RESET's value means uncached.
+const MTRR_WRITE_BACK: (u32, u64) = (MTRR_DEF_TYPE, 1 << 11 | 6);
+
 /// Selector of the flat code segment (`__BOOT_CS` of the Linux x86 boot protocol, 64-bit section).
 pub const BOOT_CS: u16 = 0x10;
 /// Selector of the flat data segments (`__BOOT_DS`).
@@ -33,6 +37,7 @@ impl CpuState {
         state.gprs = [0; 16];
         state.rip = u64::from(ip);
         state.cr0 = CR0_ET;
+        state.msrs = vec![MTRR_WRITE_BACK];
         state.segments.user[CS] = Segment {
             selector: cs,
             base: u64::from(cs) << 4,
@@ -100,6 +105,7 @@ impl CpuState {
             },
             gdtr: TableRegister::default(),
             idtr: TableRegister::default(),
+            msrs: vec![MTRR_WRITE_BACK],
             ..Self::reset()
         }
     }

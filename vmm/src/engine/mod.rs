@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | `kvm` | [`kvm`] | hardware virtualization through kvm-ioctls; the chipset stays ours |
 //! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
+//!
+//! [`select`] chooses one. [`entry_state`] makes the states boot loaders start from; `check` accepts states from outside.
 
 mod check;
 pub mod cpu_model;
@@ -95,7 +97,7 @@ pub enum Exit {
         /// Direction and data.
         op: Op,
     },
-    /// HLT with interrupts possible or not; see [`View`].
+    /// HLT with interrupts possible or not; see [`View`]. A run that injects nothing comes out with it again.
     Halt,
     /// The window asked for is open.
     Window,
@@ -124,11 +126,12 @@ impl Exit {
 /// What the run loop needs to know of the vCPU after each exit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// An external interrupt would be taken now: IF set, no STI or MOV SS shadow, nothing being injected.
+    /// An external interrupt would be taken now: IF set, no STI or MOV SS shadow, nothing being injected, no answer
+    /// owed (a read may still fault when it is answered).
     pub interruptible: bool,
     /// EFLAGS.IF.
     pub interrupts_on: bool,
-    /// An NMI would be taken now.
+    /// An NMI can be given now; the vCPU itself holds it back while another is handled.
     pub nmi_ready: bool,
     /// CR8: what the guest thinks its task priority is.
     pub cr8: u8,

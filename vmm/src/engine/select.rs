@@ -1,1 +1,187 @@
-//! Contract: see the module list of the parent.
+//! Choosing the engine: the one asked for, or the fastest that works; never silently another.
+//!
+//! Called once at start by the machine. An engine is one row of `ENGINES`.
+
+use super::cpu_model::CpuModel;
+use super::kvm::{KvmEngine, probe};
+use super::{Engine, EngineError};
+use crate::mem::GuestMemory;
+use shared::spec::EngineChoice;
+use std::sync::Arc;
+
+/// What [`select`] found.
+pub struct Selected {
+    /// The engine, its vCPU in the RESET state, bound to the calling thread.
+    pub engine: Box<dyn Engine>,
+    /// The CPU it shows: the model asked for, less what it lacks.
+    pub model: CpuModel,
+    /// The line every run begins with: which engine, why, how fast.
+    pub line: String,
+    /// What the guest has to do without on this host.
+    pub warnings: Vec<String>,
+}
+
+/// Millions of instructions a second from which guest kernel code counts as native: silicon does thousands,
+/// interpreters tens.
+const NATIVE_MIPS: u32 = 200;
+
+type Make = fn(Arc<GuestMemory>, CpuModel) -> Result<Made, EngineError>;
+
+/// An engine as its row makes it.
+struct Made {
+    engine: Box<dyn Engine>,
+    model: CpuModel,
+    warnings: Vec<String>,
+    /// For the line: what it is and how fast.
+    about: String,
+    /// Speed of guest kernel code, in millions of instructions a second.
+    mips: u32,
+}
+
+/// The engines, in the order `auto` tries them: the first native one, else the fastest.
+const ENGINES: &[(EngineChoice, Make)] = &[(EngineChoice::Kvm, make_kvm)];
+
+/// Makes the engine for a machine. Errors name the engine and what would help.
+pub fn select(
+    choice: EngineChoice,
+    memory: &Arc<GuestMemory>,
+    model: &CpuModel,
+) -> Result<Selected, EngineError> {
+    let make = |make: &Make| make(Arc::clone(memory), model.clone());
+    if choice != EngineChoice::Auto {
+        let row = ENGINES.iter().find(|(row, _)| *row == choice);
+        let (_, row) = row.ok_or_else(|| not_in_this_version(choice))?;
+        return make(row).map(|made| made.selected("as configured"));
+    }
+    let mut best: Option<Made> = None;
+    let mut failures = Vec::new();
+    for (_, row) in ENGINES {
+        match make(row) {
+            Ok(made) => {
+                let native = made.mips >= NATIVE_MIPS;
+                if best.as_ref().is_none_or(|best| made.mips > best.mips) {
+                    best = Some(made);
+                }
+                if native {
+                    break;
+                }
+            }
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    let why = if ENGINES.len() == 1 {
+        "no other engine in this version"
+    } else {
+        "the fastest here"
+    };
+    best.map(|made| made.selected(why))
+        .ok_or_else(|| EngineError::Unavailable {
+            engine: "auto",
+            why: format!("no engine works here: {}", failures.join("; ")),
+        })
+}
+
+impl Made {
+    fn selected(self, why: &str) -> Selected {
+        Selected {
+            line: format!("engine: {} ({}; {why})", self.engine.name(), self.about),
+            engine: self.engine,
+            model: self.model,
+            warnings: self.warnings,
+        }
+    }
+}
+
+fn not_in_this_version(choice: EngineChoice) -> EngineError {
+    let engine = match choice {
+        EngineChoice::Bt => "bt",
+        EngineChoice::Interp => "interp",
+        EngineChoice::Kvm => "kvm",
+        EngineChoice::Auto => "auto",
+    };
+    EngineError::Unavailable {
+        engine,
+        why: "not in this version; write engine = \"kvm\" or \"auto\"".to_owned(),
+    }
+}
+
+fn make_kvm(memory: Arc<GuestMemory>, model: CpuModel) -> Result<Made, EngineError> {
+    let kvm = probe::open()?;
+    let mips = probe::kernel_mode_mips(&kvm, &model)?;
+    let engine = KvmEngine::new(&kvm, memory, model)?;
+    Ok(Made {
+        model: engine.model().clone(),
+        warnings: engine.warnings().to_vec(),
+        engine: Box::new(engine),
+        about: describe(mips),
+        mips,
+    })
+}
+
+fn describe(mips: u32) -> String {
+    let speed = thousands(mips);
+    if mips >= NATIVE_MIPS {
+        format!("hardware virtualization; {speed} MIPS in guest kernel mode")
+    } else {
+        format!("present, but interprets guest kernel code: {speed} MIPS")
+    }
+}
+
+/// 3100 as "3 100".
+fn thousands(number: u32) -> String {
+    let digits = number.to_string();
+    let mut spaced = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            spaced.push(' ');
+        }
+        spaced.push(digit);
+    }
+    spaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_read_well() {
+        for (mips, text) in [
+            (2, "present, but interprets guest kernel code: 2 MIPS"),
+            (3100, "hardware virtualization; 3 100 MIPS in guest kernel mode"),
+        ] {
+            assert_eq!(describe(mips), text);
+        }
+        assert_eq!(thousands(1_234_567), "1 234 567");
+        assert_eq!(thousands(999), "999");
+    }
+
+    #[test]
+    fn engines_that_are_not_there_are_refused_by_name() {
+        let memory = Arc::new(GuestMemory::new(1 << 20).unwrap());
+        for (choice, name) in [(EngineChoice::Interp, "interp"), (EngineChoice::Bt, "bt")] {
+            let error = select(choice, &memory, &CpuModel::default_level()).err().unwrap();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("{name}: not in this version")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_line_names_engine_speed_and_reason() {
+        let memory = Arc::new(GuestMemory::new(1 << 20).unwrap());
+        match select(EngineChoice::Auto, &memory, &CpuModel::default_level()) {
+            Ok(selected) => {
+                let line = &selected.line;
+                assert!(
+                    line.starts_with("engine: kvm (") && line.contains(" MIPS"),
+                    "{line}"
+                );
+            }
+            Err(error) => println!("skipped: /dev/kvm: {error}"),
+        }
+    }
+}

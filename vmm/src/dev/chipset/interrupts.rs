@@ -7,15 +7,17 @@
 //!   wire 16..=23 ────────▶     ◀── EOI of level-triggered vectors ──
 //! ```
 //!
-//! Wire 2 is the PIT's: IRQ 0 of the PIC, pin 2 of the I/O APIC (an interrupt source override says so in the MADT). Wire 0
-//! is unused: IRQ 2 of the PIC is its cascade, pin 0 of the I/O APIC is the PIC's output, as on PCs of old.
+//! Wire 2 is the PIT's: IRQ 0 of the PIC, pin 2 of the I/O APIC (an interrupt source override says so in the
+//! MADT). Wire 0 is unused: IRQ 2 of the PIC is its cascade, pin 0 of the I/O APIC is the PIC's output, as on
+//! PCs of old.
 //!
-//! Called by the board: accesses, changes of wires, time, and before each entry [`pending`](Interrupts::pending) and
-//! [`take`](Interrupts::take). What must never happen here: a change in one controller that the others are not told of
-//! before the call returns; every mutation ends in `settle`.
+//! Called by the board: accesses, changes of wires, time, and before each entry
+//! [`pending`](Interrupts::pending) and [`take`](Interrupts::take). What must never happen here: a change in
+//! one controller that the others are not told of before the call returns; every mutation ends in `settle`.
 
 use super::ioapic::IoApic;
 use super::lapic::{LocalApic, MsrFault, TscScale};
+use super::pic::PicPair;
 use crate::bus::{Access, Change, Mmio, PortIo, Resettable, Timed, Width};
 use crate::time::Ns;
 
@@ -24,27 +26,17 @@ pub const PIT_WIRE: u8 = 2;
 /// Pin of the I/O APIC the PIC's INTR goes to.
 const INTR_PIN: u8 = 0;
 
-/// What the fabric needs of the pair of 8259s.
-pub trait Pics {
-    /// An input (0..=15, not 2) went up at least once (`rose`), and now stands at `level`.
-    fn wire(&mut self, irq: u8, rose: bool, level: bool);
-    /// INTR: there is something to acknowledge.
-    fn output(&self) -> bool;
-    /// The two INTA cycles: the vector, a spurious one if the request has gone.
-    fn acknowledge(&mut self) -> u8;
-}
-
 /// The three controllers and the wiring between them.
-pub struct Interrupts<P> {
-    pics: P,
+pub struct Interrupts {
+    pics: PicPair,
     ioapic: IoApic,
     lapic: LocalApic,
 }
 
-impl<P: Pics> Interrupts<P> {
+impl Interrupts {
     /// Wires up the controllers as they are after power-on. A boot without firmware also needs
     /// [`virtual_wire`](Self::virtual_wire).
-    pub fn new(pics: P, ioapic: IoApic, lapic: LocalApic) -> Self {
+    pub fn new(pics: PicPair, ioapic: IoApic, lapic: LocalApic) -> Self {
         Self { pics, ioapic, lapic }
     }
 
@@ -59,8 +51,8 @@ impl<P: Pics> Interrupts<P> {
         for Change { gsi, rose, level } in changes {
             match gsi {
                 0 => continue,
-                PIT_WIRE => self.pics.wire(0, rose, level),
-                1..=15 => self.pics.wire(gsi, rose, level),
+                PIT_WIRE => self.irq(0, rose, level),
+                1..=15 => self.irq(gsi, rose, level),
                 _ => {}
             }
             self.ioapic.wire(gsi, rose, level);
@@ -68,13 +60,25 @@ impl<P: Pics> Interrupts<P> {
         self.settle();
     }
 
+    /// A wire that rose was low before: the PIC takes back what nobody had acknowledged, and INTR may fall and
+    /// rise. An edge-triggered LINT0 must see that, or it hears of a timer whose pulses are shorter than a
+    /// drain only once.
+    fn irq(&mut self, irq: u8, rose: bool, level: bool) {
+        if rose {
+            self.pics.wire(irq, false, false);
+            self.lapic.set_lint0(self.pics.output());
+        }
+        self.pics.wire(irq, rose, level);
+        self.lapic.set_lint0(self.pics.output());
+    }
+
     /// Whether an interrupt waits that the CPU would take with EFLAGS.IF set and its present CR8.
     pub fn pending(&self) -> bool {
         self.lapic.pending().is_some() || self.extint()
     }
 
-    /// The vector to inject now. The local APIC's comes before the PIC's, which no priority orders against it. Only call
-    /// it when the vCPU can take an interrupt: the vector counts as acknowledged.
+    /// The vector to inject now. The local APIC's comes before the PIC's, which no priority orders against it.
+    /// Only call it when the vCPU can take an interrupt: the vector counts as acknowledged.
     pub fn take(&mut self) -> Option<u8> {
         if let Some(vector) = self.lapic.acknowledge() {
             return Some(vector);
@@ -153,8 +157,8 @@ impl<P: Pics> Interrupts<P> {
         self.lapic.set_tsc(tsc);
     }
 
-    /// Carries what one controller has for another: EOIs out, the PIC's INTR and the I/O APIC's messages in. One pass is
-    /// enough, since taking a message ends no interrupt and moves no wire.
+    /// Carries what one controller has for another: EOIs out, the PIC's INTR and the I/O APIC's messages in.
+    /// One pass is enough, since taking a message ends no interrupt and moves no wire.
     fn settle(&mut self) {
         while let Some(vector) = self.lapic.take_ended() {
             self.ioapic.end_of_interrupt(vector);
@@ -171,7 +175,7 @@ impl<P: Pics> Interrupts<P> {
 }
 
 /// The ports are the PICs'.
-impl<P: Pics + PortIo> PortIo for Interrupts<P> {
+impl PortIo for Interrupts {
     fn port_read(&mut self, now: Ns, port: u16, width: Width) -> Access<u32> {
         let value = self.pics.port_read(now, port, width);
         self.settle(); // a poll acknowledges
@@ -186,7 +190,7 @@ impl<P: Pics + PortIo> PortIo for Interrupts<P> {
 }
 
 /// The time is the local APIC timer's.
-impl<P> Timed for Interrupts<P> {
+impl Timed for Interrupts {
     fn deadline(&self) -> Option<Ns> {
         self.lapic.deadline()
     }
@@ -196,8 +200,9 @@ impl<P> Timed for Interrupts<P> {
     }
 }
 
-impl<P: Pics + Resettable> Resettable for Interrupts<P> {
-    /// Power-on state of all three; a boot without firmware also needs [`virtual_wire`](Interrupts::virtual_wire).
+impl Resettable for Interrupts {
+    /// Power-on state of all three; a boot without firmware also needs
+    /// [`virtual_wire`](Interrupts::virtual_wire).
     fn reset(&mut self) {
         self.pics.reset();
         self.ioapic.reset();

@@ -1,16 +1,20 @@
-//! The I/O APIC: an Intel 82093AA with 24 pins (data sheet 290566-001), version 20h as its successors have it, with the EOI
-//! register. Pins become messages to the local APIC.
+//! The I/O APIC: an Intel 82093AA with 24 pins (data sheet 290566-001), version 20h as its successors have it,
+//! with the EOI register. Pins become messages to the local APIC.
 //!
-//! Called by the interrupt fabric ([`super::interrupts`]) alone. It holds pins and messages; who receives them is the
-//! fabric's knowledge. What must never happen here: a level that is up and open and waits for nothing, because then nobody
-//! looks at it again.
+//! Called by the interrupt fabric ([`super::interrupts`]) alone. It holds pins and messages; who receives them
+//! is the fabric's knowledge. What must never happen here: a level that is up and open and waits for nothing,
+//! because then nobody looks at it again.
 //!
 //! Choices the data sheet leaves open, or that differ between implementations:
-//! - An edge on a masked pin is lost (data sheet section 3.2.4, interrupt mask); Linux expects it, and asks the 8259 for it.
-//! - A pin is *asserted* or not; the polarity bit is kept and shown, not applied: a wire of the board already says asserted.
+//! - An edge on a masked pin is lost (data sheet section 3.2.4, interrupt mask); Linux expects it, and asks the
+//!   8259 for it.
+//! - A pin is *asserted* or not; the polarity bit is kept and shown, not applied: a wire of the board already
+//!   says asserted.
 //! - A message nobody takes is kept and shown as "send pending"; it goes out as soon as somebody takes it.
-//! - Making an entry edge-triggered clears its remote IRR, as chips do and operating systems use for an EOI of their own.
-//! - All accesses are aligned 32-bit ones, as the data sheet asks; only IOREGSEL, which has 8 bits, also takes bytes.
+//! - Making an entry edge-triggered clears its remote IRR, as chips do and operating systems use for an EOI of
+//!   their own.
+//! - All accesses are aligned 32-bit ones, as the data sheet asks; only IOREGSEL, which has 8 bits, also takes
+//!   bytes.
 
 use super::lapic::{Delivery, Destination};
 use crate::bus::{Access, GSIS, Mmio, Resettable, Width};
@@ -56,7 +60,8 @@ impl Entry {
         Delivery::of_bits(self.0)
     }
 
-    /// Whether it stays asserted until an EOI: only vectors do, the other modes are edges whatever the trigger bit.
+    /// Whether it stays asserted until an EOI: only vectors do, the other modes are edges whatever the trigger
+    /// bit.
     fn level(self) -> bool {
         self.is(Self::LEVEL) && matches!(self.delivery(), Delivery::Fixed | Delivery::Lowest)
     }
@@ -172,8 +177,8 @@ impl IoApic {
             .map(|(_, entry)| entry.message().destination)
     }
 
-    /// EOI of a vector, by broadcast or through the EOI register: every level-triggered entry with this vector may send
-    /// again, and does with the next [`send`](Self::send) if its pin is still asserted.
+    /// EOI of a vector, by broadcast or through the EOI register: every level-triggered entry with this vector
+    /// may send again, and does with the next [`send`](Self::send) if its pin is still asserted.
     pub fn end_of_interrupt(&mut self, vector: u8) {
         for entry in &mut self.table {
             if entry.0 as u8 == vector && entry.level() {

@@ -167,6 +167,39 @@ impl CpuModel {
         missing
     }
 
+    /// Takes on what a guest is really shown: features of the CPU that `shown` has come back, however they got there.
+    pub fn see(&mut self, shown: Cpuid<'_>) {
+        for (i, feature) in FEATURES.iter().enumerate() {
+            if feature.origin == Origin::Cpu {
+                let bit = u128::from(host_has(shown, feature)) << i;
+                self.offered = self.offered & !(1 << i) | bit;
+            }
+        }
+    }
+
+    /// Feature bits in `shown` that the model does not have, as "leaf.register: bits".
+    pub fn beyond(&self, shown: Cpuid<'_>) -> Vec<String> {
+        const BITS: [(u32, usize, &str); 6] = [
+            (1, 2, "1.ECX"),
+            (1, 3, "1.EDX"),
+            (7, 1, "7.EBX"),
+            (7, 2, "7.ECX"),
+            (7, 3, "7.EDX"),
+            (0x8000_0001, 2, "80000001.ECX"),
+        ];
+        let extra = |(leaf, register, name): (u32, usize, &str)| {
+            let own = self.cpuid(leaf, 0, &Dynamic::default())[register];
+            let extra = shown(leaf, 0)[register] & !own;
+            (extra != 0).then(|| format!("{name}: {extra:#x}"))
+        };
+        BITS.into_iter().filter_map(extra).collect()
+    }
+
+    /// Names of the features this model has and `other` has not.
+    pub fn lost_in(&self, other: &Self) -> Vec<&'static str> {
+        self.names().filter(|name| !other.has(name)).collect()
+    }
+
     /// Shows the host's vendor, family, model and stepping, and the leaks and cures it names: for engines where
     /// guest code runs on the host's silicon.
     pub fn adopt_silicon(&mut self, host: Cpuid<'_>) {
@@ -182,9 +215,19 @@ impl CpuModel {
         }
     }
 
+    /// Bits of a physical address.
+    pub fn physical_bits(&self) -> u8 {
+        self.physical_bits as u8
+    }
+
     /// Says at what frequency the guest's time stamp counter runs.
     pub fn set_tsc_khz(&mut self, khz: u32) {
         self.tsc_khz = khz;
+    }
+
+    /// The frequency of the guest's time stamp counter in kHz; 0 if not said yet.
+    pub fn tsc_khz(&self) -> u32 {
+        self.tsc_khz
     }
 
     /// What CPUID answers: EAX, EBX, ECX, EDX. Zeros for every leaf the model does not have.
@@ -201,7 +244,8 @@ impl CpuModel {
                 0,
                 0,
             ],
-            // Descriptor FF: see leaf 4.
+            // AMD describes caches in 8000_0005 and 8000_0006, Intel in 4 (descriptor FF of leaf 2 says so).
+            2 | 4 if &self.vendor == VENDOR_AMD => [0; 4],
             2 => [0x00ff_ff01, 0, 0, 0],
             4 => CACHES.get(subleaf as usize).map_or([0; 4], cache_leaf),
             // Two topology levels of one processor each.
@@ -425,6 +469,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_guest_is_really_shown_counts() {
+        let asked = CpuModel::default_level();
+        let mut model = asked.clone();
+        model.mask(&|_, _| [0; 4]);
+        assert!(asked.lost_in(&model).contains(&"SSE3"));
+        // A host that shows SSE3 and AVX although neither was asked for.
+        let shown = |leaf, _| if leaf == 1 { [0, 0, 1 | 1 << 28, 0] } else { [0; 4] };
+        model.see(&shown);
+        assert!(model.has("SSE3") && !model.has("SSE4_2") && model.has("APIC"));
+        assert_eq!(model.beyond(&shown), ["1.ECX: 0x10000000"]);
+    }
+
+    #[test]
     fn silicon_shows_only_where_it_is_adopted() {
         let mut model = CpuModel::default_level();
         assert!(!model.has("SPEC_CTRL") && model.msr(0x48).is_none());
@@ -448,7 +505,10 @@ mod tests {
 
     #[test]
     fn cache_leaves_multiply_to_the_sizes() {
-        let model = CpuModel::default_level();
+        let mut model = CpuModel::default_level();
+        let now = Dynamic::default();
+        assert_eq!(model.cpuid(4, 0, &now), [0; 4], "AMD");
+        model.vendor = *b"GenuineIntel";
         for (i, cache) in CACHES.iter().enumerate() {
             let [eax, ebx, ecx, _] = model.cpuid(4, i as u32, &Dynamic::default());
             let bytes = ((ebx >> 22) + 1) * ((ebx & 0xfff) + 1) * (ecx + 1);

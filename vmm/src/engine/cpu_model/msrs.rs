@@ -7,7 +7,8 @@
 pub enum Answer {
     /// The engine; the value is part of [`crate::engine::state::CpuState::msrs`].
     Saved,
-    /// The engine; the value is another field of the state (EFER, segment bases), or there is none (a command).
+    /// The engine; the value is another field of the state (EFER, segment bases), or it is the silicon's
+    /// own, or there is none (a command).
     Elsewhere,
     /// The chipset, through [`crate::engine::Exit::Msr`].
     Chipset,
@@ -94,7 +95,7 @@ pub const MSRS: &[Msr] = &[
     one(0xfe, "MTRRCAP", 0x508, Constant),
     with(
         &[super::features::ARCH_CAPABILITIES],
-        one(ARCH_CAPABILITIES, "ARCH_CAPABILITIES", 0, Saved),
+        one(ARCH_CAPABILITIES, "ARCH_CAPABILITIES", 0, Elsewhere),
     ),
     one(0x174, "SYSENTER_CS", 0, Saved),
     one(0x175, "SYSENTER_ESP", 0, Saved),

@@ -1,60 +1,18 @@
-//! The fabric with a PIC of a few lines: the three ways an operating system can run it.
+//! The fabric with all its controllers: the ways an operating system runs it.
 
 use super::*;
 use crate::bus::{Line, Signal, Signals, Wires};
 use crate::dev::chipset::lapic::{DEFAULT_BASE, MSR_APIC_BASE};
 
-/// Sixteen edge-triggered inputs, vectors from 20h, lowest first, automatic EOI, an interrupt mask.
-#[derive(Default)]
-struct FakePics {
-    requested: u16,
-    masked: u16,
-}
-
-impl Pics for FakePics {
-    fn wire(&mut self, irq: u8, rose: bool, _level: bool) {
-        self.requested |= u16::from(rose) << irq;
-    }
-
-    fn output(&self) -> bool {
-        self.requested & !self.masked != 0
-    }
-
-    fn acknowledge(&mut self) -> u8 {
-        let open = self.requested & !self.masked;
-        let irq = if open == 0 { 7 } else { open.trailing_zeros() as u8 };
-        self.requested &= !(1 << irq);
-        0x20 + irq
-    }
-}
-
-/// Port 21h is the mask.
-impl PortIo for FakePics {
-    fn port_read(&mut self, _now: Ns, _port: u16, _width: Width) -> Access<u32> {
-        Access::Done(self.masked.into())
-    }
-
-    fn port_write(&mut self, _now: Ns, _port: u16, _width: Width, value: u32) -> Access {
-        self.masked = value as u16;
-        Access::Done(())
-    }
-}
-
-impl Resettable for FakePics {
-    fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
-
 struct Board {
-    fabric: Interrupts<FakePics>,
+    fabric: Interrupts,
     wires: Wires,
     signals: Signals,
 }
 
 impl Board {
-    /// As firmware hands it over.
-    fn new() -> Self {
+    /// After power-on, and the PICs initialised: vectors 20h and up, automatic EOI, everything open.
+    fn without_firmware() -> Self {
         let signals = Signals::default();
         let tsc = TscScale {
             at: Ns(0),
@@ -62,13 +20,25 @@ impl Board {
             khz: 1_000_000,
         };
         let lapic = LocalApic::new(signals.clone(), tsc, 40);
-        let mut fabric = Interrupts::new(FakePics::default(), IoApic::default(), lapic);
-        fabric.virtual_wire();
-        Self {
-            fabric,
+        let mut board = Self {
+            fabric: Interrupts::new(PicPair::new(), IoApic::default(), lapic),
             wires: Wires::default(),
             signals,
+        };
+        for (port, cascade, vectors) in [(0x20, 4, 0x20), (0xa0, 2, 0x28)] {
+            board.port(port, 0x11);
+            for word in [vectors, cascade, 0x03, 0x00] {
+                board.port(port + 1, word);
+            }
         }
+        board
+    }
+
+    /// As firmware hands it over.
+    fn new() -> Self {
+        let mut board = Self::without_firmware();
+        board.fabric.virtual_wire();
+        board
     }
 
     /// As an operating system has it that uses the APICs: PIC and LINT0 masked.
@@ -97,9 +67,15 @@ impl Board {
         assert_eq!(done, Access::Done(()));
     }
 
-    fn mask_pics(&mut self, mask: u16) {
-        let done = self.fabric.port_write(Ns(0), 0x21, Width::Word, mask.into());
+    fn port(&mut self, port: u16, value: u8) {
+        let done = self.fabric.port_write(Ns(0), port, Width::Byte, value.into());
         assert_eq!(done, Access::Done(()));
+    }
+
+    fn mask_pics(&mut self, mask: u16) {
+        let [master, slave] = mask.to_le_bytes();
+        self.port(0x21, master);
+        self.port(0xa1, slave);
     }
 
     /// Redirects a pin to APIC 0.
@@ -141,8 +117,7 @@ fn at_boot_the_pic_reaches_the_cpu_through_lint0() {
 
 #[test]
 fn without_firmware_nothing_passes_lint0() {
-    let mut board = Board::new();
-    board.fabric.reset();
+    let mut board = Board::without_firmware();
     board.pulse(4);
     assert_eq!(board.take(), None);
     board.fabric.virtual_wire();
@@ -196,9 +171,20 @@ fn the_timer_check_of_linux_can_fall_back_on_the_pic() {
     let mut board = Board::symmetric();
     board.mask_pics(0xfffe);
     board.lapic(0x350, 0x31); // LINT0 fixed
-    board.pulse(2);
-    assert_eq!(board.take(), Some(0x31), "virtual wire interrupt");
-    board.eoi();
+    let pit = board.line(PIT_WIRE);
+    pit.set(true);
+    for _ in 0..5 {
+        board.settle();
+        assert_eq!(
+            board.take(),
+            Some(0x31),
+            "nobody acknowledges the PIC, yet every rise counts"
+        );
+        assert_eq!(board.take(), None);
+        board.eoi();
+        pit.set(false);
+        pit.set(true);
+    }
     board.lapic(0x350, 0x700); // LINT0 ExtINT
     assert_eq!(board.take(), Some(0x20));
     board.lapic(0x350, 0x1_0700);
@@ -208,6 +194,25 @@ fn the_timer_check_of_linux_can_fall_back_on_the_pic() {
     board.route(0, 0x1_0700);
     board.pulse(2);
     assert_eq!(board.take(), None);
+}
+
+#[test]
+fn reset_takes_everything_back() {
+    let mut board = Board::symmetric();
+    board.route(4, 0x44);
+    board.pulse(4);
+    board.fabric.set_cr8(5);
+    board.fabric.reset();
+    board.fabric.virtual_wire();
+    assert_eq!((board.take(), board.fabric.cr8()), (None, 0));
+    for gsi in [2, 4, 16] {
+        board.pulse(gsi);
+        assert_eq!(
+            board.take(),
+            None,
+            "neither PIC nor I/O APIC know wire {gsi} any more"
+        );
+    }
 }
 
 #[test]

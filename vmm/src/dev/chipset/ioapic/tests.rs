@@ -188,7 +188,7 @@ fn making_an_entry_edge_triggered_clears_its_remote_irr() {
     assert_eq!(
         ioapic.entry(),
         VECTOR | LEVEL | MASKED,
-        "Linux' EOI for chips without EOI register"
+        "Linux's EOI for chips without EOI register"
     );
 }
 

@@ -1,11 +1,12 @@
-//! Interrupts on their way through the local APIC: from a message, a pin or the local vector table into the IRR, to the
-//! CPU, and out again with the EOI (Intel SDM volume 3, sections 11.5 to 11.8).
+//! Interrupts on their way through the local APIC: from a message, a pin or the local vector table into the
+//! IRR, to the CPU, and out again with the EOI (Intel SDM volume 3, sections 11.5 to 11.8).
 
 use super::registers::Lvt;
 use super::{Destination, LVT_LEVEL, LVT_MASKED, LVT_REMOTE_IRR, LocalApic, Mode, SVR_NO_EOI_BROADCAST};
 use crate::bus::Signal;
 
-/// Delivery modes of the ICR, the LVT and the I/O APIC that mean something to one CPU (SDM sections 11.5.1, 11.6.1).
+/// Delivery modes of the ICR, the LVT and the I/O APIC that mean something to one CPU (SDM sections 11.5.1,
+/// 11.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// A vector.
@@ -36,7 +37,7 @@ impl Delivery {
     }
 }
 
-/// Errors as bits of the ESR (SDM figure 11-9). The others belong to the APIC bus of the P6 family.
+/// Errors as bits of the ESR (SDM section 11.5.3). The others belong to the APIC bus of the P6 family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum ApicError {
@@ -57,8 +58,8 @@ impl LocalApic {
         (vector >> 4 > self.ppr() >> 4).then_some(vector)
     }
 
-    /// The CPU takes the pending vector: from requested to in service. `None` if there is none; the spurious vector
-    /// is never given, because nothing can come between [`pending`](Self::pending) and this.
+    /// The CPU takes the pending vector: from requested to in service. `None` if there is none; the spurious
+    /// vector is never given, because nothing can come between [`pending`](Self::pending) and this.
     pub fn acknowledge(&mut self) -> Option<u8> {
         let vector = self.pending()?;
         self.irr.set(vector, false);
@@ -80,8 +81,8 @@ impl LocalApic {
         true
     }
 
-    /// A message arrives that [`is_for`](Self::is_for) this CPU. False if it was not taken. ExtINT is no message to
-    /// accept: it is a level the fabric looks at.
+    /// A message arrives that [`is_for`](Self::is_for) this CPU. False if it was not taken. ExtINT is no
+    /// message to accept: it is a level the fabric looks at.
     pub fn receive(&mut self, delivery: Delivery, vector: u8, level: bool) -> bool {
         match delivery {
             Delivery::Fixed | Delivery::Lowest => self.accept(vector, level),
@@ -177,7 +178,8 @@ impl LocalApic {
         Some(vector)
     }
 
-    /// Drives the LINT0 pin: the PIC's INTR. An ExtINT entry follows the level ([`lint0_extint`](Self::lint0_extint)).
+    /// Drives the LINT0 pin: the PIC's INTR. An ExtINT entry follows the level
+    /// ([`lint0_extint`](Self::lint0_extint)).
     pub fn set_lint0(&mut self, level: bool) {
         let rose = level && !self.lint0;
         self.lint0 = level;

@@ -1,7 +1,8 @@
 //! The two ways to the registers: the page in memory (xAPIC) and the MSRs (x2APIC), over one register file.
 //!
-//! The manual leaves accesses to the page that are not aligned 32-bit ones undefined. Here, as in KVM, a byte or word inside
-//! the low 32 bits of a register reads its part; every other read, and every narrow or wide write, is no access.
+//! The manual leaves accesses to the page that are not aligned 32-bit ones undefined. Here, as in KVM, a byte
+//! or word inside the low 32 bits of a register reads its part; every other read, and every narrow or wide
+//! write, is no access.
 
 use super::delivery::ApicError;
 use super::registers::{DIVIDE_WRITABLE, ICR_WRITABLE, Lvt, Register, SVR_WRITABLE};
@@ -81,8 +82,8 @@ impl LocalApic {
         self.base | mode | if self.bootstrap { BASE_BOOTSTRAP } else { 0 }
     }
 
-    /// The legal changes of mode are those of SDM figure 11-27; the others fault. Switching off loses all state but the
-    /// task priority, which is the CPU's CR8.
+    /// The legal changes of mode are those of SDM section 11.12.5; the others fault. Switching off loses all state
+    /// but the task priority, which is the CPU's CR8.
     fn set_apic_base(&mut self, value: u64) -> Result<(), MsrFault> {
         let address = (1u64 << self.phys_bits) - super::PAGE_BYTES;
         if value & !(address | BASE_ENABLED | BASE_X2APIC | BASE_BOOTSTRAP) != 0 {
@@ -170,7 +171,8 @@ impl LocalApic {
         }
     }
 
-    /// Switching off by software masks the whole LVT, and it stays masked until switched on (SDM section 11.4.7.2).
+    /// Switching off by software masks the whole LVT, and it stays masked until switched on (SDM section
+    /// 11.4.7.2).
     fn set_svr(&mut self, value: u32) {
         self.svr = value & SVR_WRITABLE;
         if self.svr & SVR_ENABLED == 0 {
@@ -199,8 +201,8 @@ impl LocalApic {
         }
     }
 
-    /// The register an access to the page hits; `None` if the page is not there or the access straddles registers.
-    /// An address where no register is, is an error of the APIC itself, not of the bus.
+    /// The register an access to the page hits; `None` if the page is not there or the access straddles
+    /// registers. An address where no register is, is an error of the APIC itself, not of the bus.
     fn at(&mut self, offset: u64, width: Width) -> Option<Option<Register>> {
         if self.mode != Mode::Xapic
             || offset >= super::PAGE_BYTES

@@ -1,11 +1,12 @@
-//! The local APIC of one CPU (Intel SDM volume 3, chapter 11, "Advanced Programmable Interrupt Controller"): xAPIC
-//! registers in memory, x2APIC registers as MSRs, the timer, and the IA32_APIC_BASE and IA32_TSC_DEADLINE MSRs.
+//! The local APIC of one CPU (Intel SDM volume 3, chapter 11, "Advanced Programmable Interrupt Controller"):
+//! xAPIC registers in memory, x2APIC registers as MSRs, the timer, and the IA32_APIC_BASE and IA32_TSC_DEADLINE
+//! MSRs.
 //!
-//! Called by the interrupt fabric ([`super::interrupts`]) alone. A register machine: it injects nothing, it answers
-//! what is [`pending`](LocalApic::pending). There is one CPU; messages to others reach nobody.
+//! Called by the interrupt fabric ([`super::interrupts`]) alone. A register machine: it injects nothing, it
+//! answers what is [`pending`](LocalApic::pending). There is one CPU; messages to others reach nobody.
 //!
-//! What must never happen here: an interrupt lost or doubled between IRR and ISR, or a register access that sees the
-//! timer where it was at some earlier time: every access brings it to `now` first.
+//! What must never happen here: an interrupt lost or doubled between IRR and ISR, or a register access that
+//! sees the timer where it was at some earlier time: every access brings it to `now` first.
 
 mod delivery;
 mod interface;
@@ -130,8 +131,8 @@ impl LocalApic {
     /// APIC id of the one CPU.
     pub const ID: u8 = 0;
 
-    /// After power-on. `phys_bits` (13..=52) is the CPU model's physical address width; non-maskable interrupts and
-    /// INITs it is told to deliver come out of `signals`.
+    /// After power-on. `phys_bits` (13..=52) is the CPU model's physical address width; non-maskable interrupts
+    /// and INITs it is told to deliver come out of `signals`.
     pub fn new(signals: Signals, tsc: TscScale, phys_bits: u8) -> Self {
         Self {
             signals,
@@ -159,9 +160,9 @@ impl LocalApic {
         }
     }
 
-    /// Puts the APIC into the state firmware leaves it in for an operating system that knows only the PIC: software
-    /// enabled, LINT0 ExtINT, LINT1 NMI (MultiProcessor Specification 1.4, section 3.6.2.2, virtual wire mode). For
-    /// boots without firmware.
+    /// Puts the APIC into the state firmware leaves it in for an operating system that knows only the PIC:
+    /// software enabled, LINT0 ExtINT, LINT1 NMI (MultiProcessor Specification 1.4, section 3.6.2.2, virtual
+    /// wire mode). For boots without firmware.
     pub fn virtual_wire(&mut self) {
         self.svr = SVR_ENABLED | 0xff;
         self.lvt[Lvt::Lint0 as usize] = 0x700;
@@ -178,8 +179,8 @@ impl LocalApic {
         self.mode != Mode::Disabled
     }
 
-    /// Replaces the relation of the guest's time stamp counter to the machine's clock: after it was written, after a
-    /// stop, and whenever the machine wants to keep the two clocks from drifting apart.
+    /// Replaces the relation of the guest's time stamp counter to the machine's clock: after it was written,
+    /// after a stop, and whenever the machine wants to keep the two clocks from drifting apart.
     pub fn set_tsc(&mut self, tsc: TscScale) {
         self.tsc = tsc;
     }

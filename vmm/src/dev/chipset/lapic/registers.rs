@@ -1,5 +1,6 @@
-//! The register map of the local APIC (Intel SDM volume 3, tables 11-1 and 11-6): which numbers are registers, in which
-//! mode they exist, and which bits software may write. Both interfaces, memory and MSR, decode here and nowhere else.
+//! The register map of the local APIC (Intel SDM volume 3, sections 11.4.1 and 11.12.1.2): which numbers are
+//! registers, in which mode they exist, and which bits software may write. Both interfaces, memory and MSR,
+//! decode here and nowhere else.
 
 /// One register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Lvt {
     /// Entries there are.
     pub const COUNT: usize = 6;
 
-    /// Bits software may write (SDM figure 11-8); vector, and mask in bit 16, are in all of them.
+    /// Bits software may write (SDM section 11.5.1); vector, and mask in bit 16, are in all of them.
     pub const fn writable(self) -> u32 {
         match self {
             Self::Timer => 0x0007_00ff,
@@ -79,8 +80,8 @@ impl Lvt {
     }
 }
 
-/// Bits of the SVR software may write: vector, software enable, focus check (kept, without effect), EOI-broadcast
-/// suppression.
+/// Bits of the SVR software may write: vector, software enable, focus check (kept, without effect),
+/// EOI-broadcast suppression.
 pub(super) const SVR_WRITABLE: u32 = 0x13ff;
 /// Bits of the low half of the ICR software may write in xAPIC mode.
 pub(super) const ICR_WRITABLE: u32 = 0x000c_cfff;
@@ -88,7 +89,8 @@ pub(super) const ICR_WRITABLE: u32 = 0x000c_cfff;
 pub(super) const DIVIDE_WRITABLE: u32 = 0xb;
 
 impl Register {
-    /// The register at offset `16 * index` of the page, which is also MSR `800h + index`; `None` where nothing is.
+    /// The register at offset `16 * index` of the page, which is also MSR `800h + index`; `None` where nothing
+    /// is.
     pub const fn decode(index: u32) -> Option<Self> {
         Some(match index {
             0x02 => Self::Id,
@@ -136,8 +138,8 @@ impl Register {
 
     /// Values WRMSR takes in x2APIC mode: the bits that need not be zero. `None`: every write faults.
     ///
-    /// Bits the xAPIC shows as status (delivery status of the ICR, the read-only ones of an LVT) may be written back as
-    /// read and are ignored.
+    /// Bits the xAPIC shows as status (delivery status of the ICR, the read-only ones of an LVT) may be written
+    /// back as read and are ignored.
     pub const fn x2apic_writable(self) -> Option<u64> {
         Some(match self {
             Self::Tpr | Self::SelfIpi => 0xff,

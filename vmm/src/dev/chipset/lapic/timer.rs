@@ -1,18 +1,19 @@
-//! The APIC timer (Intel SDM volume 3, section 11.5.4): a 32-bit counter that counts down once or again and again, or
-//! a deadline on the time stamp counter. A pure state machine in nanoseconds; whether an expiry becomes an interrupt is
-//! the local APIC's business.
+//! The APIC timer (Intel SDM volume 3, section 11.5.4): a 32-bit counter that counts down once or again and
+//! again, or a deadline on the time stamp counter. A pure state machine in nanoseconds; whether an expiry
+//! becomes an interrupt is the local APIC's business.
 //!
 //! Nothing ticks: the counter is the distance to its next zero, computed when somebody looks.
 
 use super::TscScale;
 use crate::time::Ns;
 
-/// Frequency of the clock the divider divides: one tick is one nanosecond. What CPUID leaf 15h must report as the core
-/// crystal clock if it reports one.
+/// Frequency of the clock the divider divides: one tick is one nanosecond. What CPUID leaf 15h must report as
+/// the core crystal clock if it reports one.
 pub const TIMER_HZ: u64 = Ns::SECOND;
 
-/// A periodic timer asks to be called no more often than this, in nanoseconds. A shorter period still counts right,
-/// but its expiries are delivered in one; otherwise a guest could keep the host busy with a period of one tick.
+/// A periodic timer asks to be called no more often than this, in nanoseconds. A shorter period still counts
+/// right, but its expiries are delivered in one; otherwise a guest could keep the host busy with a period of
+/// one tick.
 pub(super) const MIN_PERIOD: u64 = 100_000;
 
 /// Bits 17-18 of the LVT timer entry.
@@ -70,7 +71,7 @@ impl Timer {
         self.tsc_deadline
     }
 
-    /// What the clock is divided by, 1..=128 (SDM figure 11-10).
+    /// What the clock is divided by, 1..=128 (SDM section 11.5.4).
     fn divisor(&self) -> u64 {
         match self.divide & 3 | self.divide >> 1 & 4 {
             7 => 1,
@@ -114,8 +115,8 @@ impl Timer {
         }
     }
 
-    /// Follows the LVT entry. Into and out of TSC-deadline mode everything is disarmed (SDM section 11.5.4.1); between
-    /// one-shot and periodic the counter goes on, as processors do and kvm-unit-tests checks.
+    /// Follows the LVT entry. Into and out of TSC-deadline mode everything is disarmed (SDM section 11.5.4.1);
+    /// between one-shot and periodic the counter goes on, as processors do and kvm-unit-tests checks.
     pub fn set_mode(&mut self, mode: Mode) {
         if mode.counts() != self.mode.counts() || !mode.counts() && mode != self.mode {
             self.zero = None;

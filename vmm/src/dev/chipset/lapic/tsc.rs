@@ -1,5 +1,5 @@
-//! How the guest's time stamp counter and the machine's clock belong together. The machine makes one from what the
-//! engine says of its counter; the timer turns deadlines into instants with it.
+//! How the guest's time stamp counter and the machine's clock belong together. The machine makes one from what
+//! the engine says of its counter; the timer turns deadlines into instants with it.
 
 use crate::time::Ns;
 

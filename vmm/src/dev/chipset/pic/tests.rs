@@ -153,7 +153,7 @@ fn fixed_and_set_priority_decide_every_pair() {
     }
 }
 
-/// OCW2, data sheet figure 8: command, ISR after it and the input that is lowest after it, with ISR = 3 and 5 before.
+/// The eight commands of OCW2: command, ISR after it and the input that is lowest after it, with ISR = 3 and 5 before.
 #[test]
 fn ocw2_does_what_its_table_says() {
     for (ocw2, isr_after, lowest_after) in [

@@ -209,7 +209,7 @@ impl Counter {
             _ => self.element,
         } % self.modulus();
         let shown = if self.bcd() {
-            element / 1000 << 12 | element / 100 % 10 << 8 | element / 10 % 10 << 4 | element % 10
+            (element / 1000) << 12 | (element / 100 % 10) << 8 | (element / 10 % 10) << 4 | (element % 10)
         } else {
             element
         };

@@ -114,7 +114,7 @@ impl Pit {
     }
 
     fn read_port_b(&self) -> u8 {
-        let refresh = if self.ticks / REFRESH_TICKS & 1 != 0 {
+        let refresh = if (self.ticks / REFRESH_TICKS) & 1 != 0 {
             REFRESH
         } else {
             0

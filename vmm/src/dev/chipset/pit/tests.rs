@@ -11,7 +11,7 @@ enum Event {
 use Event::{Count, Gate};
 
 /// A waveform of the data sheet: name, control word (LSB only), events before the tick of that index, the counts
-/// seen after each tick (`None` where the sheet has no number) and OUT after each tick.
+/// seen after each tick and OUT after each tick.
 type Figure = (
     &'static str,
     u8,
@@ -20,7 +20,7 @@ type Figure = (
     &'static str,
 );
 
-/// Figures 15 to 20, lines in their order. 0xff is the element after it ran through zero.
+/// The waveforms of "Mode Definitions", each with the variations the sheet draws. 0xff is the element after it ran through zero.
 const FIGURES: &[Figure] = &[
     (
         "mode 0",

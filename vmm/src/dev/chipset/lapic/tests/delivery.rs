@@ -267,7 +267,7 @@ fn lint0_passes_the_pic_on_as_its_entry_says() {
     assert_eq!(
         bench.signals.take(),
         [Signal::Nmi],
-        "as Linux' NMI watchdog wires it"
+        "as Linux's NMI watchdog wires it"
     );
 }
 

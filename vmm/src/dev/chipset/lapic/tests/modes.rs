@@ -13,7 +13,9 @@ fn modes_change_only_as_the_manual_draws_it() {
     const XAPIC: u64 = EN;
     const X2APIC: u64 = EN | EXTD;
     // How to get into the first mode from reset, and then which mode can be written.
-    let paths: &[(&[u64], &[(u64, bool)])] = &[
+    type Path = &'static [u64];
+    type Changes = &'static [(u64, bool)];
+    let paths: &[(Path, Changes)] = &[
         (
             &[OFF],
             &[(OFF, true), (INVALID, false), (XAPIC, true), (X2APIC, false)],
@@ -108,7 +110,8 @@ fn x2apic_registers_fault_outside_x2apic_mode() {
     assert_eq!(bench.msr_write(0x10, 0), Err(MsrFault));
 }
 
-/// Every x2APIC register: number, readable, bits that may be set in a write (`None`: read-only). SDM table 11-6.
+/// Every x2APIC register: number, readable, bits that may be set in a write (`None`: read-only).
+/// SDM section 11.12.1.2.
 const X2APIC: &[(u32, bool, Option<u64>)] = &[
     (0x802, true, None),
     (0x803, true, None),

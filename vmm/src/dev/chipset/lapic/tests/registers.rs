@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Every register of the page, what it shows after reset, and what it shows after a write of all ones to an APIC that is
-/// software enabled.
+/// Every register of the page, what it shows after reset, and what it shows after a write of all ones to an
+/// APIC that is software enabled.
 const PAGE: &[(u64, u32, u32)] = &[
     (0x020, 0x0000_0000, 0xff00_0000),
     (0x030, 0x0105_0014, 0x0105_0014),

@@ -57,7 +57,7 @@ fn a_read_sees_the_interrupt_of_a_count_that_has_run_out() {
 
 #[test]
 fn the_divider_has_eight_settings() {
-    // SDM figure 11-10.
+    // SDM section 11.5.4, divide configuration register.
     for (divide, by) in [
         (0b0000, 2),
         (0b0001, 4),
@@ -295,7 +295,9 @@ proptest! {
     }
 
     #[test]
-    fn the_instant_of_a_tsc_is_the_first_to_reach_it(at in 0..1u64 << 40, base in 0..1u64 << 50, khz in 1_000..6_000_000u32, ahead in 0..1u64 << 40) {
+    fn the_instant_of_a_tsc_is_the_first_to_reach_it(
+        at in 0..1u64 << 40, base in 0..1u64 << 50, khz in 1_000..6_000_000u32, ahead in 0..1u64 << 40,
+    ) {
         let scale = TscScale { at: Ns(at), tsc: base, khz };
         let reached = |ns: u64| u128::from(ns - at) * u128::from(khz) / 1_000_000 >= u128::from(ahead);
         let Ns(found) = scale.ns_of_tsc(base + ahead);

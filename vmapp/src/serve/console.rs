@@ -1,0 +1,149 @@
+//! The console channel's service: output from the ring to the back end, input from the back end to the ring.
+//!
+//! One slot of output is in hand at a time and is given back only when its last byte is out: what the host does not take
+//! stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last of it
+//! is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
+
+use crate::back::console::{Console, Interests, Wanted, Wrote};
+use shared::abi::counters::AppCounter;
+use shared::msg::console::{Down, Up};
+use shared::ring::{PushError, RingError};
+use vmdriver_shim::channel::Channel;
+use vmdriver_shim::crossing::CrossingError;
+
+/// Most slots of output written in one turn.
+const OUT_PER_TURN: usize = 64;
+/// Most slots of input read in one turn.
+const IN_PER_TURN: usize = 16;
+
+/// The service.
+pub struct ConsoleService {
+    channel: Channel,
+    back_end: Box<dyn Console>,
+    /// The slot in hand, and how much of it is out.
+    out: Vec<u8>,
+    written: usize,
+    /// The host takes no output now.
+    blocked: bool,
+    /// Read from the host, not yet in the ring.
+    input: Vec<u8>,
+    pending: usize,
+}
+
+impl ConsoleService {
+    /// Joins `channel` and `back_end`.
+    pub fn new(channel: Channel, back_end: Box<dyn Console>) -> Self {
+        Self {
+            input: vec![0; channel.payload_max()],
+            channel,
+            back_end,
+            out: Vec::new(),
+            written: 0,
+            blocked: false,
+            pending: 0,
+        }
+    }
+
+    /// The back end.
+    pub fn back_end(&mut self) -> &mut dyn Console {
+        &mut *self.back_end
+    }
+
+    /// What to wait for.
+    pub fn interests(&self) -> Interests<'_> {
+        self.back_end.interests(Wanted {
+            input: self.pending == 0,
+            output: self.blocked,
+        })
+    }
+
+    /// Whether nothing the vmm published is left to write.
+    pub fn is_drained(&self) -> bool {
+        !self.blocked && self.written == self.out.len()
+    }
+
+    /// Moves what can be moved, a bounded amount; true: there is more.
+    pub fn turn(&mut self) -> Result<bool, CrossingError> {
+        let more = self.output()?;
+        self.take_input()?;
+        Ok(more)
+    }
+
+    fn output(&mut self) -> Result<bool, CrossingError> {
+        self.blocked = false;
+        for _ in 0..OUT_PER_TURN {
+            if self.written == self.out.len() && !self.next_slot()? {
+                return Ok(false);
+            }
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            if rest.is_empty() {
+                continue;
+            }
+            let counters = self.channel.crossing().app_counters();
+            match self.back_end.write(rest) {
+                Wrote::Out(count) => {
+                    counters.add(AppCounter::ConsoleOut, count as u64);
+                    self.written += count;
+                }
+                Wrote::Dropped(count) => {
+                    counters.add(AppCounter::ConsoleDropped, count as u64);
+                    self.written += count;
+                }
+                Wrote::Blocked => {
+                    self.blocked = true;
+                    return Ok(false);
+                }
+            }
+            if self.written >= self.out.len() {
+                self.channel.release(1)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the next slot in hand. False: there is none. A bad one is given back at once and leaves nothing in hand.
+    fn next_slot(&mut self) -> Result<bool, CrossingError> {
+        self.written = 0;
+        let next = self.channel.next(&mut self.out);
+        let good = match next {
+            Ok(Some(header)) => Down::try_from(header.kind) == Ok(Down::Output) && !self.out.is_empty(),
+            Err(RingError::Length { .. }) => false,
+            Ok(None) | Err(_) => {
+                self.out.clear();
+                return Ok(false);
+            }
+        };
+        if !good {
+            if next.is_ok() {
+                self.channel.crossing().count_peer_error();
+            }
+            self.out.clear();
+            self.channel.release(1)?;
+        }
+        Ok(true)
+    }
+
+    fn take_input(&mut self) -> Result<(), CrossingError> {
+        for _ in 0..IN_PER_TURN {
+            if self.pending == 0 {
+                self.pending = self.back_end.read(&mut self.input);
+            }
+            let bytes = self.input.get(..self.pending).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            match self.channel.push(Up::Input as u16, 0, bytes) {
+                Ok(()) => {
+                    let counters = self.channel.crossing().app_counters();
+                    counters.add(AppCounter::ConsoleIn, self.pending as u64);
+                    self.pending = 0;
+                }
+                // Waits for credit, unless some has come meanwhile. A broken ring waits for its peer to mend it.
+                Err(PushError::Full) if matches!(self.channel.want_credit(), Ok(false)) => {}
+                Err(_) => break,
+            }
+        }
+        self.channel.flush()?;
+        Ok(())
+    }
+}

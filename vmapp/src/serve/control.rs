@@ -1,0 +1,60 @@
+//! The control channel's service: answers echoes.
+
+use shared::msg::control::{Down, Up};
+use shared::ring::RingError;
+use vmdriver_shim::channel::Channel;
+use vmdriver_shim::crossing::CrossingError;
+
+/// Most requests served in one turn.
+const PER_TURN: usize = 16;
+
+/// The service.
+pub struct ControlService {
+    channel: Channel,
+    payload: Vec<u8>,
+}
+
+impl ControlService {
+    /// Serves `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Its bit in the pending word.
+    pub fn number(&self) -> u8 {
+        self.channel.number()
+    }
+
+    /// Serves what is there, a bounded amount; true: there is more. A request is taken only when its answer has room,
+    /// so that a vmm that reads no answers gets no further, and costs nothing.
+    pub fn turn(&mut self) -> Result<bool, CrossingError> {
+        for _ in 0..PER_TURN {
+            match self.channel.credit() {
+                Ok(0) if matches!(self.channel.want_credit(), Ok(false)) => {}
+                Ok(0) | Err(_) => return Ok(false),
+                Ok(_) => {}
+            }
+            match self.channel.next(&mut self.payload) {
+                Ok(None) => return self.channel.flush().map(|_| false),
+                Ok(Some(header)) if Down::try_from(header.kind) == Ok(Down::Echo) => {
+                    if self
+                        .channel
+                        .push(Up::EchoReply as u16, header.id, &self.payload)
+                        .is_ok()
+                    {
+                        self.channel.flush()?;
+                    }
+                }
+                Ok(Some(_)) => self.channel.crossing().count_peer_error(),
+                // One bad slot, given back like a good one.
+                Err(RingError::Length { .. }) => {}
+                Err(_) => return Ok(false),
+            }
+            self.channel.release(1)?;
+        }
+        Ok(true)
+    }
+}

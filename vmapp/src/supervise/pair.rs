@@ -1,0 +1,128 @@
+//! One incarnation of the machine: the shared memory, the doorbells and the two workers, from spawn to reap.
+
+use super::StartError;
+use super::host_console::HostConsole;
+use super::worker::Worker;
+use crate::config::Config;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use shared::abi::counters::{AppCounter, VmmCounter};
+use shared::msg::handover::{FdRole, ToApp, ToVmm};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use vmdriver_shim::counters::Counters;
+use vmdriver_shim::crossing::Bells;
+use vmdriver_shim::handover::Socket;
+use vmdriver_shim::memory::SharedMemory;
+use vmdriver_shim::spawn::Child;
+
+/// Environment variable that names another vmm program: for tests.
+const VMM_VARIABLE: &str = "WORLDSWITCH_VMM";
+
+/// The workers. Dropped, both are dead and reaped.
+pub struct Pair {
+    /// The privileged one.
+    pub vmm: Worker,
+    /// The unprivileged one.
+    pub app: Worker,
+    memory: SharedMemory,
+}
+
+impl Pair {
+    /// Starts both workers and hands everything over. From then on only words and deaths come.
+    pub fn start(config: &Config, console: &mut HostConsole) -> Result<Self, StartError> {
+        let files = boot_files(config)?;
+        let memory = SharedMemory::create(&config.spec.channels()).map_err(StartError::crossing)?;
+        let bells = Bells::new().map_err(StartError::crossing)?;
+        let common = [
+            (FdRole::Memory, memory.fd()),
+            (FdRole::AppDoorbell, bells.app.as_fd()),
+            (FdRole::VmmDoorbell, bells.vmm.as_fd()),
+            (FdRole::VmmKick, bells.vmm_kick.as_fd()),
+        ];
+
+        let here = std::env::current_exe().map_err(StartError::Myself)?;
+        let app = spawn(
+            &here,
+            &["io-worker"],
+            common.into_iter().chain(console.fds()),
+            |fds| ToApp::Start {
+                spec: Box::new(config.spec.clone()),
+                console: console.spec().clone(),
+                fds,
+            },
+        )?;
+        console.lend_client();
+
+        let program = match std::env::var_os(VMM_VARIABLE) {
+            Some(program) => PathBuf::from(program),
+            None => here.with_file_name("vmm"),
+        };
+        let files = files.iter().map(|(role, fd)| (*role, fd.as_fd()));
+        let vmm = spawn(&program, &[], common.into_iter().chain(files), |fds| {
+            ToVmm::Start {
+                spec: Box::new(config.spec.clone()),
+                fds,
+            }
+        })?;
+        Ok(Self { vmm, app, memory })
+    }
+
+    /// The vmm's counters.
+    pub fn vmm_counters(&self) -> Counters<VmmCounter> {
+        Counters::new(self.memory.mem())
+    }
+
+    /// The I/O worker's counters.
+    pub fn app_counters(&self) -> Counters<AppCounter> {
+        Counters::new(self.memory.mem())
+    }
+}
+
+fn spawn<'a, M: serde::Serialize>(
+    program: &Path,
+    args: &[&str],
+    fds: impl Iterator<Item = (FdRole, BorrowedFd<'a>)>,
+    start: impl FnOnce(Vec<FdRole>) -> M,
+) -> Result<Worker, StartError> {
+    let (ours, theirs) = Socket::pair().map_err(StartError::crossing)?;
+    let child = Child::spawn(program, args, theirs, true).map_err(StartError::crossing)?;
+    let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = fds.unzip();
+    ours.send(&start(roles), &fds).map_err(StartError::crossing)?;
+    Ok(Worker::new(child, ours))
+}
+
+/// Opens what the guest starts from, read-only, anew for each start as a machine would.
+fn boot_files(config: &Config) -> Result<Vec<(FdRole, OwnedFd)>, StartError> {
+    let host = &config.host;
+    let modules = (0..).map(FdRole::Module).zip(&host.modules);
+    let kernel = host
+        .kernel
+        .iter()
+        .chain(&host.image)
+        .map(|path| (FdRole::Kernel, path));
+    let initrd = host.initrd.iter().map(|path| (FdRole::Initrd, path));
+    kernel
+        .chain(initrd)
+        .chain(modules)
+        .map(|(role, path)| {
+            let fd = open_file(path).map_err(|source| StartError::BootFile {
+                path: path.clone(),
+                source,
+            })?;
+            Ok((role, fd))
+        })
+        .collect()
+}
+
+/// A regular file; the open itself must not wait for a FIFO's writer or claim a terminal. Symlinks are the user's own and are
+/// followed.
+fn open_file(path: &Path) -> std::io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let fd = open(path, flags, Mode::empty())?;
+    let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFREG {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    Ok(fd)
+}

@@ -1,0 +1,286 @@
+//! The supervisor's one loop: waits for signals, workers and clients, feeds [`Life`], does what it says.
+
+use super::StartError;
+use super::control::Clients;
+use super::host_console::HostConsole;
+use super::life::{Action, Event, Life};
+use super::limit::LineLimit;
+use super::pair::Pair;
+use super::runtime_dir::Claim;
+use super::signals::{Asked, Signals};
+use super::verdict::Verdict;
+use super::worker::Heard;
+use crate::back::console::escape::key_name;
+use crate::config::Config;
+use crate::observe::report::{Report, SCHEMA, group};
+use crate::observe::wire::{Reply, Request};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, raise};
+use shared::msg::handover::{FromApp, FromVmm, ToApp, ToVmm};
+use shared::spec::OnReset;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// A machine that lived shorter than this before it reset is started again a little later.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// So much later: a guest in a reset loop must not fill the host's process table and log.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// All that lasts as long as the run.
+pub struct Supervisor<'a> {
+    config: &'a Config,
+    claim: &'a Claim<'a>,
+    signals: Signals,
+    console: HostConsole,
+    clients: Clients,
+    begun: Instant,
+    engine: Option<(String, String)>,
+    resets: u64,
+    lines: LineLimit,
+    /// The present I/O worker serves the console.
+    attached: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    /// Takes over signals and console.
+    pub fn new(config: &'a Config, claim: &'a Claim<'a>) -> Result<Self, StartError> {
+        Ok(Self {
+            config,
+            claim,
+            signals: Signals::take().map_err(StartError::Signals)?,
+            console: HostConsole::open(&config.host)?,
+            clients: Clients::default(),
+            begun: Instant::now(),
+            engine: None,
+            resets: 0,
+            lines: LineLimit::default(),
+            attached: false,
+        })
+    }
+
+    /// Runs the machine, over its resets, to its end.
+    pub fn run(mut self) -> Result<Verdict, StartError> {
+        if let Some(at) = self.console.at() {
+            tracing::info!(vm = self.name(), "console: {at}");
+        }
+        loop {
+            let started = Instant::now();
+            let mut pair = Pair::start(self.config, &mut self.console)?;
+            let verdict = self.live(&mut pair);
+            // Raw only while a worker is there to put the terminal back should we be killed. The workers are dead and
+            // reaped before anything else is let go.
+            self.attached = false;
+            self.console.leave();
+            drop(pair);
+            if !verdict.reset || self.config.spec.on_reset == OnReset::Exit {
+                return Ok(verdict);
+            }
+            self.resets += 1;
+            self.engine = None;
+            self.say("guest reset");
+            if started.elapsed() < SHORT_LIFE {
+                self.back_off();
+            }
+        }
+    }
+
+    fn name(&self) -> &'a str {
+        &self.config.spec.name
+    }
+
+    /// One incarnation.
+    fn live(&mut self, pair: &mut Pair) -> Verdict {
+        let mut life = Life::default();
+        loop {
+            if let Some(verdict) = life.verdict() {
+                return verdict.clone();
+            }
+            self.wait(&life, pair);
+            let now = Instant::now();
+            for event in self.events(&life, pair, now) {
+                for action in life.on(event, now) {
+                    self.act(action, pair);
+                }
+            }
+        }
+    }
+
+    /// Blocks until something may have happened. What, the non-blocking looks that follow find out.
+    fn wait(&self, life: &Life, pair: &Pair) {
+        let listener = self.claim.listener().map(|l| (l.as_fd(), PollFlags::POLLIN));
+        let watched: Vec<(BorrowedFd, PollFlags)> =
+            std::iter::once((self.signals.as_fd(), PollFlags::POLLIN))
+                .chain(pair.vmm.interests())
+                .chain(pair.app.interests())
+                .chain(listener)
+                .chain(self.clients.interests())
+                .collect();
+        let deadline = [
+            life.deadline(),
+            pair.vmm.deadline(),
+            pair.app.deadline(),
+            self.clients.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        wait_for(&watched, deadline);
+    }
+
+    /// What happened since the last look, in the order in which it should count.
+    fn events(&mut self, life: &Life, pair: &mut Pair, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(asked) = self.signals.take_next() {
+            match asked {
+                Asked::End(name) => events.push(Event::Signal(name)),
+                Asked::Suspend => self.suspend(pair),
+                Asked::Resume => self.resume(pair),
+            }
+        }
+        for heard in pair.app.hear::<FromApp>(now) {
+            events.push(match heard {
+                Heard::Word(word, fds) => {
+                    self.console.keep_client(fds);
+                    if word == FromApp::Ready {
+                        self.attached = true;
+                        self.console.enter();
+                    }
+                    Event::App(word)
+                }
+                Heard::Broke(how) => Event::AppBroke(how),
+                Heard::Died(how) => Event::AppDied(how),
+            });
+        }
+        for heard in pair.vmm.hear::<FromVmm>(now) {
+            events.push(match heard {
+                Heard::Word(word, _) => Event::Vmm(word),
+                Heard::Broke(how) => Event::VmmBroke(how),
+                Heard::Died(how) => Event::VmmDied(how),
+            });
+        }
+        self.serve_clients(life, pair, now, &mut events);
+        events.push(Event::Tick);
+        events
+    }
+
+    fn serve_clients(&mut self, life: &Life, pair: &Pair, now: Instant, events: &mut Vec<Event>) {
+        // Out of the way while it is answered from the rest of `self`.
+        let mut clients = std::mem::take(&mut self.clients);
+        if let Some(listener) = self.claim.listener() {
+            clients.accept(listener, now);
+        }
+        clients.serve(now, |request| match request {
+            Request::Status => Reply::Status(Box::new(self.report(life, pair))),
+            Request::PowerButton => {
+                events.push(Event::PowerButton);
+                Reply::Done
+            }
+            Request::StopNow => {
+                events.push(Event::StopNow);
+                Reply::Done
+            }
+        });
+        self.clients = clients;
+    }
+
+    fn act(&mut self, action: Action, pair: &mut Pair) {
+        match action {
+            Action::Tell(word) => pair.vmm.tell(&ToVmm::from(word)),
+            Action::KillVmm => pair.vmm.kill(),
+            Action::Finish => pair.app.tell(&ToApp::Finish),
+            Action::Announce { engine, why } => self.announce(engine, why),
+            Action::Say(text) => self.say(&text),
+            Action::Warn(text) => {
+                if self.may_write() {
+                    tracing::warn!(vm = self.name(), "{text}");
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if self.may_write() {
+            tracing::info!(vm = self.name(), "{text}");
+        }
+    }
+
+    fn may_write(&mut self) -> bool {
+        let held_back = self.lines.allow(Instant::now());
+        if let Some(count @ 1..) = held_back {
+            tracing::warn!(vm = self.name(), "{count} lines were held back");
+        }
+        held_back.is_some()
+    }
+
+    fn announce(&mut self, engine: String, why: String) {
+        self.say(&format!("engine {engine}: {why}"));
+        if self.resets == 0
+            && let Some(key) = self.console.escape()
+        {
+            let key = key_name(key);
+            tracing::info!(
+                vm = self.name(),
+                "{key} x ends the VM, {key} p presses the power button, {key} h helps"
+            );
+        }
+        self.engine = Some((engine, why));
+    }
+
+    fn report(&self, life: &Life, pair: &Pair) -> Report {
+        let (engine, engine_why) = self.engine.clone().unzip();
+        Report {
+            schema: SCHEMA,
+            name: self.name().to_owned(),
+            state: life.name().to_owned(),
+            pid: std::process::id(),
+            engine,
+            engine_why,
+            uptime_s: self.begun.elapsed().as_secs_f64(),
+            memory_bytes: self.config.spec.memory_bytes,
+            resets: self.resets,
+            console_at: self.console.at().map(str::to_owned),
+            io_worker: group(pair.app_counters().all().map(|(counter, n)| (counter.name(), n))),
+            vmm: group(pair.vmm_counters().all().map(|(counter, n)| (counter.name(), n))),
+        }
+    }
+
+    /// The user suspends the job: the terminal goes back, the workers stop, and then we do, to go on in the line after.
+    fn suspend(&mut self, pair: &mut Pair) {
+        self.console.leave();
+        pair.vmm.signal(Signal::SIGSTOP);
+        pair.app.signal(Signal::SIGSTOP);
+        // SIGSTOP cannot be refused; its error would mean that we go on at once, which resuming handles.
+        raise(Signal::SIGSTOP).ok();
+        self.resume(pair);
+    }
+
+    fn resume(&mut self, pair: &mut Pair) {
+        if self.attached {
+            self.console.enter();
+        }
+        pair.app.signal(Signal::SIGCONT);
+        pair.vmm.signal(Signal::SIGCONT);
+    }
+
+    /// Waits a little; a signal cuts it short and is handled by the next incarnation.
+    fn back_off(&self) {
+        wait_for(
+            &[(self.signals.as_fd(), PollFlags::POLLIN)],
+            Some(Instant::now() + BACK_OFF),
+        );
+    }
+}
+
+fn wait_for(watched: &[(BorrowedFd, PollFlags)], deadline: Option<Instant>) {
+    let mut fds: Vec<PollFd> = watched
+        .iter()
+        .map(|&(fd, events)| PollFd::new(fd, events))
+        .collect();
+    let limit = deadline.map_or(PollTimeout::NONE, |at| {
+        // A millisecond more, lest the rest of one make us look again and again before it is over.
+        let millis = at.saturating_duration_since(Instant::now()).as_millis() + 1;
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    });
+    // Interrupted or refused, the caller looks at everything and comes back.
+    poll(&mut fds, limit).ok();
+}

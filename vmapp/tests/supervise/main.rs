@@ -1,0 +1,13 @@
+//! The supervisor and the I/O worker as real processes, against a vmm that plays a script.
+//!
+//! The real `vmapp` binary runs a real configuration; only the vmm is replaced (`WORLDSWITCH_VMM`) by this test program
+//! started again as [`fake_vmm`]. Every test waits on conditions with a time limit, and checks at its end that no process
+//! it caused is left.
+
+mod consoles;
+mod ends;
+mod fake_vmm;
+mod faults;
+mod observe;
+mod stage;
+mod terminal;

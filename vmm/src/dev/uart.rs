@@ -1,1 +1,0 @@
-//! Contract: see the module list of the parent.

@@ -1,0 +1,397 @@
+//! The board: which devices there are, which ports, addresses and wires are theirs. Wiring is data ([`PORTS`], [`WIRES`]);
+//! the code below only follows it.
+//!
+//! The board owns every device and is itself owned by the run loop's thread. It turns an exit's port or address into a
+//! device ([`Part`]), and after each access carries what changed on the wires to the interrupt controllers
+//! ([`Board::settle`]). It never blocks and never looks at the host.
+
+use crate::bus::{
+    Access, Channelled, Claim, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed, Width,
+    Wires,
+};
+use crate::dev::chipset::acpi::{self, AcpiConfig, AcpiError};
+use crate::dev::chipset::interrupts::Interrupts;
+use crate::dev::chipset::ioapic::{self, IoApic};
+use crate::dev::chipset::lapic::{self, LocalApic, TscScale};
+use crate::dev::chipset::pci::Pci;
+use crate::dev::chipset::pic::PicPair;
+use crate::dev::chipset::pit::Pit;
+use crate::dev::chipset::pm::Pm;
+use crate::dev::chipset::rtc::{BootDevice, Cmos, Rtc};
+use crate::dev::debug::{DebugExit, PostPort};
+use crate::dev::i8042::I8042;
+use crate::dev::uart::Uart;
+use crate::engine::{Op, Reply};
+use crate::mem::{GuestMemory, IOAPIC_BASE, MemoryError, PCI_HOLE};
+use crate::time::Ns;
+use shared::abi::counters::VmmCounter;
+use std::sync::Arc;
+use thiserror::Error;
+use vmdriver_shim::crossing::{Crossing, CrossingError};
+
+/// Channel of the serial port.
+const CONSOLE_CHANNEL: u8 = 1;
+
+/// What answers an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Pics,
+    Pit,
+    Rtc,
+    Keyboard,
+    Post,
+    Pci,
+    Pm,
+    Uart,
+    DebugExit,
+    LocalApic,
+    IoApic,
+}
+
+/// Who has which ports, and whether the bus cuts wide accesses into bytes for it.
+const PORTS: &[(u16, u16, Splitting, Part)] = &[
+    (0x20, 0x21, Splitting::Bytes, Part::Pics),
+    (0x40, 0x43, Splitting::Bytes, Part::Pit),
+    (0x60, 0x60, Splitting::Bytes, Part::Keyboard),
+    (0x61, 0x61, Splitting::Bytes, Part::Pit),
+    (0x64, 0x64, Splitting::Bytes, Part::Keyboard),
+    (0x70, 0x73, Splitting::Bytes, Part::Rtc),
+    (0x80, 0x8f, Splitting::Bytes, Part::Post),
+    (0x92, 0x92, Splitting::Bytes, Part::Keyboard),
+    (0xa0, 0xa1, Splitting::Bytes, Part::Pics),
+    (0x3f8, 0x3ff, Splitting::Bytes, Part::Uart),
+    (0x4d0, 0x4d1, Splitting::Bytes, Part::Pics),
+    (0x600, 0x63f, Splitting::Native, Part::Pm),
+    (0xcf8, 0xcff, Splitting::Native, Part::Pci),
+];
+
+/// Who drives which wire. 0..=15 are also the 8259s' inputs, but for the PIT's, which is their IRQ 0 and GSI 2.
+mod wire {
+    pub const KEYBOARD: u8 = 1;
+    pub const PIT: u8 = crate::dev::chipset::interrupts::PIT_WIRE;
+    pub const COM1: u8 = 4;
+    pub const RTC: u8 = 8;
+    pub const SCI: u8 = 9;
+    pub const AUX: u8 = 12;
+}
+
+/// Why a board could not be made.
+#[derive(Debug, Error)]
+pub enum BoardError {
+    /// Two devices want one place: the debug-exit port, which is the user's choice, on top of another device.
+    #[error(transparent)]
+    Overlap(#[from] Overlap),
+    /// A wire that does not exist or is full.
+    #[error("wire {0} cannot take another device")]
+    Wire(u8),
+    /// The console's channel.
+    #[error("console channel: {0}")]
+    Channel(#[from] CrossingError),
+    /// The tables do not fit.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// The tables' place is not memory.
+    #[error("ACPI tables: {0}; raise [machine] memory to at least 1M")]
+    Memory(#[from] MemoryError),
+}
+
+/// What a board is made with.
+pub struct BoardConfig {
+    /// Guest memory: the ACPI tables go there.
+    pub memory: Arc<GuestMemory>,
+    /// The way to vmapp.
+    pub crossing: Arc<Crossing>,
+    /// The guest's time stamp counter against the machine's clock.
+    pub tsc: TscScale,
+    /// Wall time at the clock's zero, nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// Bits of a physical address the guest's CPU has.
+    pub phys_bits: u8,
+    /// Debug-exit port, if asked for.
+    pub debug_exit: Option<u16>,
+}
+
+/// Every device of the machine.
+pub struct Board {
+    wires: Wires,
+    signals: Signals,
+    interrupts: Interrupts,
+    pit: Pit,
+    rtc: Rtc,
+    keyboard: I8042,
+    post: PostPort,
+    pci: Pci,
+    pm: Pm,
+    uart: Uart,
+    debug_exit: Option<DebugExit>,
+    ports: PortMap<Part>,
+    mmio: MmioMap<Part>,
+    /// Where the local APIC's page is claimed.
+    lapic_base: Option<u64>,
+    crossing: Arc<Crossing>,
+    rsdp_at: u64,
+}
+
+impl Board {
+    /// Makes the devices, wires them, and writes the ACPI tables.
+    pub fn new(config: BoardConfig) -> Result<Self, BoardError> {
+        let BoardConfig {
+            memory,
+            crossing,
+            tsc,
+            unix_ns,
+            phys_bits,
+            debug_exit,
+        } = config;
+        let (wires, signals) = (Wires::default(), Signals::default());
+        let line = |gsi| wires.line(gsi).ok_or(BoardError::Wire(gsi));
+        let lapic = LocalApic::new(signals.clone(), tsc, phys_bits);
+        let mut interrupts = Interrupts::new(PicPair::new(), IoApic::default(), lapic);
+        interrupts.virtual_wire();
+        let mut board = Self {
+            pit: Pit::new(line(wire::PIT)?),
+            rtc: Rtc::new(line(wire::RTC)?, unix_ns, &cmos(memory.ram_bytes())),
+            keyboard: I8042::new(line(wire::KEYBOARD)?, line(wire::AUX)?, signals.clone()),
+            post: PostPort::default(),
+            pci: Pci::new(signals.clone()),
+            pm: Pm::new(line(wire::SCI)?, signals.clone()),
+            uart: Uart::new(line(wire::COM1)?, crossing.channel(CONSOLE_CHANNEL)?),
+            debug_exit: debug_exit.map(|port| DebugExit::new(port, signals.clone())),
+            ports: PortMap::default(),
+            mmio: MmioMap::default(),
+            lapic_base: None,
+            rsdp_at: place_acpi(&memory)?,
+            interrupts,
+            wires,
+            signals,
+            crossing,
+        };
+        board.claim()?;
+        Ok(board)
+    }
+
+    fn claim(&mut self) -> Result<(), BoardError> {
+        for &(first, last, splitting, device) in PORTS {
+            self.ports.claim(Claim {
+                first,
+                last,
+                splitting,
+                device,
+            })?;
+        }
+        if let Some(debug_exit) = &self.debug_exit {
+            let ports = debug_exit.ports();
+            let (first, last) = (*ports.start(), *ports.end());
+            self.ports.claim(Claim {
+                first,
+                last,
+                splitting: Splitting::Native,
+                device: Part::DebugExit,
+            })?;
+        }
+        self.mmio.claim(IOAPIC_BASE, ioapic::REGION_BYTES, Part::IoApic)?;
+        self.follow_lapic();
+        Ok(())
+    }
+
+    /// The local APIC's page is where IA32_APIC_BASE says, if it is anywhere.
+    fn follow_lapic(&mut self) {
+        let base = self.interrupts.lapic().base();
+        if base != self.lapic_base {
+            self.mmio.drop_claims(|&part| part == Part::LocalApic);
+            // A guest that puts it onto the I/O APIC gets neither: it is then nowhere.
+            self.lapic_base =
+                base.filter(|&base| self.mmio.claim(base, lapic::PAGE_BYTES, Part::LocalApic).is_ok());
+        }
+    }
+
+    /// Guest-physical address of the ACPI root pointer.
+    pub fn rsdp_at(&self) -> u64 {
+        self.rsdp_at
+    }
+
+    /// The interrupt controllers.
+    pub fn interrupts(&mut self) -> &mut Interrupts {
+        &mut self.interrupts
+    }
+
+    /// A port access: the value read; 0 for a write.
+    pub fn port(&mut self, now: Ns, port: u16, width: Width, op: Op) -> u64 {
+        let Some(claim) = self.ports.find(port) else {
+            return self.unclaimed(width);
+        };
+        let last = port.checked_add(u16::from(width.bytes()) - 1);
+        if claim.splitting == Splitting::Bytes && width != Width::Byte {
+            return self.port_bytes(now, port, width, op);
+        }
+        if last.is_none_or(|last| last > claim.last) {
+            return self.unclaimed(width);
+        }
+        let Some(device) = self.port_device(claim.device) else {
+            return self.unclaimed(width);
+        };
+        let done = match op {
+            Op::Read => device.port_read(now, port, width),
+            Op::Write(value) => {
+                done_as(device.port_write(now, port, width, value as u32 & width.ones() as u32))
+            }
+        };
+        self.finish(done.map_value(u64::from), width)
+    }
+
+    /// As an ISA bus does it: byte by byte, low port first, whoever they belong to.
+    fn port_bytes(&mut self, now: Ns, port: u16, width: Width, op: Op) -> u64 {
+        let mut value = 0;
+        for i in 0..u16::from(width.bytes()) {
+            let byte = match op {
+                Op::Read => Op::Read,
+                Op::Write(value) => Op::Write(value >> (8 * i) & 0xff),
+            };
+            value |= (self.port(now, port.wrapping_add(i), Width::Byte, byte) & 0xff) << (8 * i);
+        }
+        value
+    }
+
+    fn port_device(&mut self, part: Part) -> Option<&mut dyn PortIo> {
+        Some(match part {
+            Part::Pics => &mut self.interrupts,
+            Part::Pit => &mut self.pit,
+            Part::Rtc => &mut self.rtc,
+            Part::Keyboard => &mut self.keyboard,
+            Part::Post => &mut self.post,
+            Part::Pci => &mut self.pci,
+            Part::Pm => &mut self.pm,
+            Part::Uart => &mut self.uart,
+            Part::DebugExit => self.debug_exit.as_mut()?,
+            Part::LocalApic | Part::IoApic => return None,
+        })
+    }
+
+    /// An access to a guest-physical address that is not RAM: the value read; 0 for a write.
+    pub fn mmio(&mut self, now: Ns, at: u64, width: Width, op: Op) -> u64 {
+        let Some((part, offset)) = self.mmio.find(at, width) else {
+            return self.unclaimed(width);
+        };
+        let done = match (part, op) {
+            (Part::LocalApic, Op::Read) => self.interrupts.lapic_read(now, offset, width),
+            (Part::LocalApic, Op::Write(value)) => {
+                done_as(self.interrupts.lapic_write(now, offset, width, value))
+            }
+            (Part::IoApic, Op::Read) => self.interrupts.ioapic_read(now, offset, width),
+            (Part::IoApic, Op::Write(value)) => {
+                done_as(self.interrupts.ioapic_write(now, offset, width, value))
+            }
+            _ => Access::Bad,
+        };
+        self.finish(done, width)
+    }
+
+    /// An MSR of the local APIC.
+    pub fn msr(&mut self, now: Ns, index: u32, op: Op) -> Reply {
+        let reply = match op {
+            Op::Read => self
+                .interrupts
+                .msr_read(now, index)
+                .map_or(Reply::Fault, Reply::Value),
+            Op::Write(value) => self
+                .interrupts
+                .msr_write(now, index, value)
+                .map_or(Reply::Fault, |()| Reply::None),
+        };
+        self.follow_lapic();
+        reply
+    }
+
+    fn finish(&mut self, done: Access<u64>, width: Width) -> u64 {
+        match done {
+            Access::Done(value) => value,
+            Access::Bad | Access::Deferred => self.unclaimed(width),
+        }
+    }
+
+    fn unclaimed(&self, width: Width) -> u64 {
+        self.crossing.vmm_counters().add(VmmCounter::BusUnclaimed, 1);
+        width.ones()
+    }
+
+    fn timed(&mut self) -> [&mut dyn Timed; 5] {
+        [
+            &mut self.interrupts,
+            &mut self.pit,
+            &mut self.rtc,
+            &mut self.pm,
+            &mut self.uart,
+        ]
+    }
+
+    /// When the next device wants [`advance`](Self::advance).
+    pub fn deadline(&self) -> Option<Ns> {
+        let timed: [&dyn Timed; 5] = [&self.interrupts, &self.pit, &self.rtc, &self.pm, &self.uart];
+        timed.iter().filter_map(|device| device.deadline()).min()
+    }
+
+    /// Brings to `now` every device whose time has come.
+    pub fn advance(&mut self, now: Ns) {
+        for device in self.timed() {
+            if device.deadline().is_some_and(|due| due <= now) {
+                device.advance(now);
+            }
+        }
+    }
+
+    /// Carries changes of the wires to the interrupt controllers.
+    pub fn settle(&mut self) {
+        if self.wires.changed() {
+            self.interrupts.wires(self.wires.take());
+        }
+    }
+
+    /// Takes what devices told the whole machine.
+    pub fn take_signals(&self) -> Vec<Signal> {
+        self.signals.take()
+    }
+
+    /// Lets devices take in what vmapp sent; bit n of `bits` is channel n.
+    pub fn pull(&mut self, bits: u64, now: Ns) {
+        if bits >> CONSOLE_CHANNEL & 1 != 0 {
+            self.uart.pull(now);
+        }
+    }
+
+    /// Presses the power button.
+    pub fn press_power_button(&mut self, now: Ns) {
+        self.pm.press_power_button(now);
+    }
+
+    /// Sends off console output that waits for more to go with it.
+    pub fn flush_console(&mut self, now: Ns) {
+        self.uart.flush(now);
+    }
+
+    /// Whether all console output is in the ring to vmapp.
+    pub fn console_drained(&self) -> bool {
+        self.uart.drained()
+    }
+}
+
+/// A write's end, shaped like a read's.
+fn done_as<T: Default>(done: Access) -> Access<T> {
+    done.map_value(|()| T::default())
+}
+
+fn cmos(ram_bytes: u64) -> Cmos {
+    Cmos {
+        below_4g: ram_bytes.min(PCI_HOLE),
+        above_4g: ram_bytes.saturating_sub(PCI_HOLE),
+        boot: BootDevice::Unset,
+        shutdown_status: 0,
+    }
+}
+
+fn place_acpi(memory: &GuestMemory) -> Result<u64, BoardError> {
+    let tables = acpi::build(&AcpiConfig::default())?;
+    for (at, bytes) in &tables.blobs {
+        memory.write(*at, bytes)?;
+    }
+    Ok(tables.rsdp_at)
+}

@@ -1,0 +1,275 @@
+//! The run loop: look up, enter the engine, serve the exit, again.
+//!
+//! What can happen while the vCPU is about to enter the engine, and why none of it is missed:
+//!
+//! 1. vmapp sets an IRQ bit before we announce `InGuest`: `enter_guest` looks at the bitmap after announcing and says
+//!    no; we look up first.
+//! 2. vmapp sets an IRQ bit after that: it sees `InGuest` and rings the kick doorbell; the ear kicks.
+//! 3. The kick comes before the engine has started: the engine's kick is sticky ([`crate::engine::Kick`]).
+//! 4. An order of the supervisor comes at any moment: the ear sets the flag first and kicks after (3).
+//! 5. A timer becomes due: the alarm set before entry gets us out.
+//!
+//! While halted, the same with `Asleep` and the doorbell (in the crossing), the ear's wake descriptor, and the sleep's limit.
+
+use super::board::Board;
+use super::ear::Ear;
+use crate::bus::Signal;
+use crate::dev::uart::Uart;
+use crate::engine::{Engine, Entry, Exit, Inject, Op, Reply};
+use crate::time::{Clock, Ns};
+use shared::abi::counters::VmmCounter as Count;
+use shared::msg::handover::Outcome;
+use std::sync::Arc;
+use std::time::Duration;
+use vmdriver_shim::crossing::Crossing;
+
+/// How long the end of a machine waits for vmapp to take the last console bytes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A machine ready to run.
+pub struct Machine {
+    engine: Box<dyn Engine>,
+    board: Board,
+    crossing: Arc<Crossing>,
+    ear: Ear,
+    clock: Clock,
+    /// When the engine was last told to come out; what it still has armed.
+    alarm: Option<Ns>,
+    nmi_pending: bool,
+}
+
+/// What to do after an exit.
+enum Next {
+    Enter(Reply),
+    End(Outcome),
+}
+
+impl Machine {
+    /// Joins the parts. `clock` is the one the board's devices were made with.
+    pub fn new(
+        engine: Box<dyn Engine>,
+        board: Board,
+        crossing: Arc<Crossing>,
+        ear: Ear,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            engine,
+            board,
+            crossing,
+            ear,
+            clock,
+            alarm: None,
+            nmi_pending: false,
+        }
+    }
+
+    /// Runs the guest to its end.
+    pub fn run(&mut self) -> Outcome {
+        let outcome = self.run_guest();
+        self.last_words();
+        outcome
+    }
+
+    fn run_guest(&mut self) -> Outcome {
+        let mut reply = Reply::None;
+        loop {
+            let now = self.clock.now();
+            if let Some(outcome) = self.look_up(now) {
+                return outcome;
+            }
+            self.set_alarm(now);
+            if !self.engine.polls() && !self.crossing.enter_guest() {
+                continue;
+            }
+            let entry = self.entry(std::mem::take(&mut reply));
+            let exit = self.engine.run(entry);
+            self.crossing.left_guest();
+            self.board.interrupts().set_cr8(self.engine.view().cr8);
+            match self.serve(exit) {
+                Next::Enter(answer) => reply = answer,
+                Next::End(outcome) => return outcome,
+            }
+        }
+    }
+
+    /// Takes in everything that happened outside the vCPU.
+    fn look_up(&mut self, now: Ns) -> Option<Outcome> {
+        if self.crossing.any() {
+            let bits = self.crossing.look();
+            self.board.pull(bits, now);
+        }
+        if self.ear.orders.any() {
+            self.ear.orders.seen();
+            if self.ear.orders.stop() {
+                return Some(Outcome::Stopped);
+            }
+            if self.ear.orders.take_power_button() {
+                self.board.press_power_button(now);
+            }
+        }
+        self.board.advance(now);
+        self.board.settle();
+        self.signals()
+    }
+
+    /// Acts on what devices told the whole machine.
+    fn signals(&mut self) -> Option<Outcome> {
+        for signal in self.board.take_signals() {
+            match signal {
+                Signal::PowerOff => return Some(Outcome::PoweredOff),
+                Signal::Reset => return Some(Outcome::Reset),
+                Signal::DebugExit(code) => return Some(Outcome::DebugExit(code)),
+                Signal::Nmi => self.nmi_pending = true,
+                // No engine masks address line 20: every guest of the last decades turns it on first.
+                Signal::A20(_) => {}
+            }
+        }
+        None
+    }
+
+    fn set_alarm(&mut self, now: Ns) {
+        let due = self.board.deadline();
+        if due != self.alarm {
+            self.alarm = due;
+            self.engine
+                .alarm(due.map(|at| Duration::from_nanos(at.since(now))));
+        }
+    }
+
+    fn entry(&mut self, reply: Reply) -> Entry {
+        let view = self.engine.view();
+        let mut inject = None;
+        if self.nmi_pending && view.nmi_ready {
+            self.nmi_pending = false;
+            inject = Some(Inject::Nmi);
+        } else if view.interruptible && self.board.interrupts().pending() {
+            inject = self.board.interrupts().take().map(Inject::Interrupt);
+        }
+        if inject.is_some() {
+            self.count(Count::Interrupts);
+        }
+        let want_window = self.nmi_pending || self.board.interrupts().pending();
+        Entry {
+            reply,
+            inject,
+            want_window,
+            cr8: self.board.interrupts().cr8(),
+        }
+    }
+
+    fn serve(&mut self, exit: Exit) -> Next {
+        let now = self.clock.now();
+        // A guest that writes its console keeps to the console's ports; output goes together until it does something else.
+        if !matches!(exit, Exit::Port { port, .. } if Uart::PORTS.contains(&port)) {
+            self.board.flush_console(now);
+        }
+        match exit {
+            Exit::Port { port, width, op } => {
+                self.count(Count::ExitPort);
+                let value = self.board.port(now, port, width, op);
+                Next::Enter(answer(op, value))
+            }
+            Exit::Mmio { at, width, op } => {
+                self.count(Count::ExitMmio);
+                let value = self.board.mmio(now, at, width, op);
+                Next::Enter(answer(op, value))
+            }
+            Exit::Msr { index, op } => {
+                self.count(Count::ExitMsr);
+                Next::Enter(self.board.msr(now, index, op))
+            }
+            Exit::Halt => {
+                self.count(Count::ExitHalt);
+                match self.halt() {
+                    None => Next::Enter(Reply::None),
+                    Some(outcome) => Next::End(outcome),
+                }
+            }
+            Exit::Window => {
+                self.count(Count::ExitWindow);
+                Next::Enter(Reply::None)
+            }
+            Exit::Kicked => {
+                self.count(Count::ExitKicked);
+                // The alarm may be what kicked; the engine has nothing armed any more.
+                self.alarm = None;
+                Next::Enter(Reply::None)
+            }
+            Exit::Debug => {
+                self.count(Count::ExitDebug);
+                Next::Enter(Reply::None)
+            }
+            Exit::Shutdown => {
+                self.count(Count::ExitShutdown);
+                Next::End(Outcome::TripleFault)
+            }
+            Exit::Failed(why) => {
+                self.count(Count::ExitFailed);
+                Next::End(Outcome::Failed(why))
+            }
+        }
+    }
+
+    /// The guest waits for an interrupt: so do we, asleep, until one can be injected or the machine ends.
+    fn halt(&mut self) -> Option<Outcome> {
+        loop {
+            let now = self.clock.now();
+            if let Some(outcome) = self.look_up(now) {
+                return Some(outcome);
+            }
+            let interruptible = self.engine.view().interrupts_on && self.board.interrupts().pending();
+            if interruptible || self.nmi_pending {
+                return None;
+            }
+            let limit = self
+                .board
+                .deadline()
+                .map(|at| Duration::from_nanos(at.since(now)));
+            match self.crossing.sleep(limit, &[self.ear.wake_fd()]) {
+                Ok(woken) => {
+                    if woken.is_ready(0) {
+                        self.ear.woken();
+                    }
+                }
+                Err(error) => {
+                    return Some(Outcome::Failed(format!(
+                        "cannot sleep for a halted guest: {error}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Gives vmapp a bounded time to take what the guest printed last.
+    fn last_words(&mut self) {
+        let end = self.clock.now().after(LAST_WORDS.as_nanos() as u64);
+        loop {
+            let now = self.clock.now();
+            let bits = self.crossing.look();
+            self.board.pull(bits, now);
+            self.board.flush_console(now);
+            if self.board.console_drained() || now >= end || self.ear.orders.stop() {
+                return;
+            }
+            if self
+                .crossing
+                .sleep(Some(Duration::from_nanos(end.since(now))), &[])
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, what: Count) {
+        self.crossing.vmm_counters().add(what, 1);
+    }
+}
+
+fn answer(op: Op, value: u64) -> Reply {
+    match op {
+        Op::Read => Reply::Value(value),
+        Op::Write(_) => Reply::None,
+    }
+}
