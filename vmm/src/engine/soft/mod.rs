@@ -13,6 +13,7 @@
 //! | [`access`] | loads and stores by linear address: fast path, split pages, MMIO, pages that hold code |
 //! | [`code_pages`] | which physical pages hold decoded code, and what a write to them owes |
 //! | [`segment`] | descriptors, segment loads and checks |
+//! | [`stack`] | pushes and pops of every width |
 //! | [`deliver`] | exceptions and interrupts through IVT, IDT, TSS; IRET; double and triple fault |
 //! | [`transfer`] | far jumps, calls and returns, gates, task switches, SYSCALL and SYSENTER |
 //! | [`system`] | control and debug registers, MSRs, CPUID, TLB maintenance, and the rest of CPL 0 |
@@ -28,6 +29,7 @@ pub mod flags;
 pub mod mode;
 pub mod regs;
 pub mod segment;
+pub mod stack;
 pub mod system;
 pub mod tlb;
 pub mod transfer;
