@@ -4,6 +4,7 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod system;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -99,7 +100,7 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 1] = [alu::compile];
+    let groups: [fn(Source<'_>) -> Option<Op>; 2] = [system::compile, alu::compile];
     groups
         .iter()
         .find_map(|group| group(source))
