@@ -4,6 +4,13 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod atomic;
+mod bcd;
+mod bit;
+mod data;
+mod muldiv;
+mod shift;
+mod unary;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -99,7 +106,16 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 1] = [alu::compile];
+    let groups: [fn(Source<'_>) -> Option<Op>; 8] = [
+        alu::compile,
+        data::compile,
+        unary::compile,
+        shift::compile,
+        muldiv::compile,
+        bit::compile,
+        atomic::compile,
+        bcd::compile,
+    ];
     groups
         .iter()
         .find_map(|group| group(source))
@@ -217,10 +233,11 @@ impl Source<'_> {
             match instr.op_kind(n) {
                 OpKind::Register => {
                     if let Some(at) = general(instr.op_register(n)) {
-                        if registers == 0 {
-                            op.reg = at
-                        } else {
-                            op.rm = at
+                        match registers {
+                            0 => op.reg = at,
+                            1 => op.rm = at,
+                            // The CL of SHLD and SHRD.
+                            _ => {}
                         }
                         registers += 1;
                     }
