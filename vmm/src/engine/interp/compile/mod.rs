@@ -4,7 +4,14 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod atomic;
+mod bcd;
+mod bit;
+mod data;
+mod muldiv;
+mod shift;
 mod system;
+mod unary;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -100,7 +107,17 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 2] = [system::compile, alu::compile];
+    let groups: [fn(Source<'_>) -> Option<Op>; 9] = [
+        alu::compile,
+        data::compile,
+        atomic::compile,
+        bcd::compile,
+        bit::compile,
+        muldiv::compile,
+        shift::compile,
+        system::compile,
+        unary::compile,
+    ];
     groups
         .iter()
         .find_map(|group| group(source))
@@ -218,10 +235,11 @@ impl Source<'_> {
             match instr.op_kind(n) {
                 OpKind::Register => {
                     if let Some(at) = general(instr.op_register(n)) {
-                        if registers == 0 {
-                            op.reg = at
-                        } else {
-                            op.rm = at
+                        match registers {
+                            0 => op.reg = at,
+                            1 => op.rm = at,
+                            // The CL of SHLD and SHRD.
+                            _ => {}
                         }
                         registers += 1;
                     }

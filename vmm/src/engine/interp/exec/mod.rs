@@ -5,4 +5,11 @@
 //! what can fault, and only then changes registers and flags.
 
 pub mod alu;
+pub mod atomic;
+pub mod bcd;
+pub mod bit;
+pub mod data;
+pub mod muldiv;
+pub mod shift;
 pub mod system;
+pub mod unary;
