@@ -129,10 +129,14 @@ impl Cpu {
 
     fn as_processor<T>(&mut self, access: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
         let cpl = std::mem::replace(&mut self.cpl, 0);
+        let mode = self.mode;
+        // Tables lie anywhere in 64 bits even while compatibility mode runs 32-bit code.
+        self.mode.set(Mode::CODE64, mode.contains(Mode::LONG));
         self.implicit_access = true;
         self.tlb.select(false, false);
         let result = access(self);
         self.implicit_access = false;
+        self.mode = mode;
         self.cpl = cpl;
         self.select_tlb();
         result
@@ -166,6 +170,7 @@ impl Cpu {
     #[inline(never)]
     fn load_slow(&mut self, linear: u64, len: usize) -> Step<u64> {
         self.check_linear(linear, len)?;
+        self.note_data_access(linear, len, false);
         let in_first = len.min((PAGE - linear % PAGE) as usize);
         let first = self.place(linear, Right::Read)?;
         if in_first == len {
@@ -181,6 +186,7 @@ impl Cpu {
     #[inline(never)]
     fn store_slow(&mut self, linear: u64, len: usize, value: u64) -> Step {
         self.check_linear(linear, len)?;
+        self.note_data_access(linear, len, true);
         let in_first = len.min((PAGE - linear % PAGE) as usize);
         let first = self.place(linear, Right::Write)?;
         if in_first == len {
@@ -221,6 +227,10 @@ impl Cpu {
     }
 
     fn remember(&mut self, linear: u64, walked: &Walked, host: *mut u8, rom: bool) {
+        // A watched page is never remembered: each of its accesses is compared with the breakpoints.
+        if self.watched(linear) {
+            return;
+        }
         let page_host = host.expose_provenance() as u64 & !(PAGE - 1);
         self.tlb.fill(&Mapping {
             linear,
@@ -228,8 +238,7 @@ impl Cpu {
             host: page_host,
             writable: walked.store_ready
                 && !rom
-                && !self.code_pages.holds(walked.phys)
-                && !self.watched(linear),
+                && !self.code_pages.holds(walked.phys),
             global: walked.global,
             large: walked.large,
         });

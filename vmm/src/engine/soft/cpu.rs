@@ -44,10 +44,24 @@ pub struct Fault {
     pub code: Option<u32>,
     /// Fault address, for #PF: becomes CR2 on delivery.
     pub address: u64,
-    /// Whether rip is to point past the instruction (traps: #BP, #OF, single step).
+    /// A trap (single step, data breakpoint): rip is past the instruction already, and RF stays as it is in the pushed
+    /// flags; a fault sets it there.
     pub trap: bool,
     /// #GP(0) for a non-canonical address, which is #SS(0) if the operand's segment is SS: only the engine knows.
     pub noncanonical: bool,
+}
+
+impl Fault {
+    /// A fault-class exception with no address.
+    pub const fn new(vector: u8, code: Option<u32>) -> Self {
+        Self {
+            vector,
+            code,
+            address: 0,
+            trap: false,
+            noncanonical: false,
+        }
+    }
 }
 
 /// Vectors by name (Intel SDM volume 3, table 6-1).
@@ -198,46 +212,72 @@ pub struct Cpu {
     pub model: Arc<CpuModel>,
     /// Guest TSC minus host TSC.
     pub tsc_offset: u64,
+    /// An exception or interrupt to be delivered before the next instruction: one that was under way when the state
+    /// was saved, or a task switch's fault that belongs to the new task. See [`Cpu::deliver_pending`].
+    pub pending: Option<Event>,
+    /// Breakpoints of DR6 bits 0 to 3 hit by the running instruction, and BT of a task switch (bit 15).
+    pub debug_hits: u64,
+    /// MOV to CR8 changed the task priority: the engine comes out with [`Exit::Kicked`] and clears this.
+    pub cr8_written: bool,
+    /// CR4 bits the CPU model has.
+    pub cr4_valid: u64,
+    /// Width of a physical address.
+    pub physical_bits: u32,
+    /// Loading a null selector clears the segment's base.
+    pub null_clears_base: bool,
+}
+
+/// What waits to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An exception.
+    Fault(Fault),
+    /// An external interrupt already acknowledged.
+    Interrupt(u8),
+    /// An NMI.
+    Nmi,
+}
+
+/// What [`Cpu::whole_or_nothing`] puts back.
+struct Before {
+    regs: Regs,
+    rip: u64,
+    flags: Flags,
+    segments: [SegmentRegister; 6],
+    ldtr: SegmentRegister,
+    tr: SegmentRegister,
+    cr0: u64,
+    cr3: u64,
+    pdptes: [u64; 4],
 }
 
 impl Cpu {
+    /// Raises an exception.
+    #[cold]
+    pub fn raise_fault<T>(&mut self, fault: Fault) -> Step<T> {
+        self.fault = Some(fault);
+        Err(Leave::Fault)
+    }
+
     /// Raises an exception without error code.
     #[cold]
     pub fn raise<T>(&mut self, vector: u8) -> Step<T> {
-        self.fault = Some(Fault {
-            vector,
-            code: None,
-            address: 0,
-            trap: false,
-            noncanonical: false,
-        });
-        Err(Leave::Fault)
+        self.raise_fault(Fault::new(vector, None))
     }
 
     /// Raises an exception with an error code.
     #[cold]
     pub fn raise_code<T>(&mut self, vector: u8, code: u32) -> Step<T> {
-        self.fault = Some(Fault {
-            vector,
-            code: Some(code),
-            address: 0,
-            trap: false,
-            noncanonical: false,
-        });
-        Err(Leave::Fault)
+        self.raise_fault(Fault::new(vector, Some(code)))
     }
 
     /// Raises a page fault.
     #[cold]
     pub fn raise_page_fault<T>(&mut self, address: u64, code: u32) -> Step<T> {
-        self.fault = Some(Fault {
-            vector: vector::PF,
-            code: Some(code),
+        self.raise_fault(Fault {
             address,
-            trap: false,
-            noncanonical: false,
-        });
-        Err(Leave::Fault)
+            ..Fault::new(vector::PF, Some(code))
+        })
     }
 
     /// #GP(0).
@@ -261,6 +301,52 @@ impl Cpu {
                 Err(Leave::Exit)
             }
         }
+    }
+
+    /// Runs `change`; if it fails, registers, flags, segments and paging are as before. What it stored to memory stays
+    /// stored, as on silicon: below the stack pointer.
+    pub fn whole_or_nothing<T>(&mut self, change: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
+        let before = Before {
+            regs: self.regs.clone(),
+            rip: self.rip,
+            flags: self.flags,
+            segments: self.segments,
+            ldtr: self.ldtr,
+            tr: self.tr,
+            cr0: self.cr0,
+            cr3: self.cr3,
+            pdptes: self.pdptes,
+        };
+        let result = change(self);
+        if result.is_err() {
+            self.put_back(before);
+        }
+        result
+    }
+
+    /// [`whole_or_nothing`](Self::whole_or_nothing) for what always ends its trace: it may overwrite the trace's bytes.
+    pub(super) fn transfer(&mut self, change: impl FnOnce(&mut Self) -> Step) -> Step {
+        let alone = std::mem::replace(&mut self.alone, true);
+        let result = self.whole_or_nothing(change);
+        self.alone = alone;
+        result
+    }
+
+    #[cold]
+    fn put_back(&mut self, before: Before) {
+        if self.cr3 != before.cr3 {
+            self.tlb.flush();
+        }
+        self.regs = before.regs;
+        self.rip = before.rip;
+        self.flags = before.flags;
+        self.segments = before.segments;
+        self.ldtr = before.ldtr;
+        self.tr = before.tr;
+        self.cr0 = before.cr0;
+        self.cr3 = before.cr3;
+        self.pdptes = before.pdptes;
+        self.update_mode();
     }
 
     /// Whether address translation is on.
@@ -297,14 +383,6 @@ impl Cpu {
             return Ok(());
         }
         self.raise_gp()
-    }
-
-    /// Whether a data breakpoint watches the linear page: its accesses take the slow way.
-    pub fn watched(&self, linear: u64) -> bool {
-        let dr7 = self.debug[5];
-        (0..4).any(|i| {
-            dr7 >> (2 * i) & 3 != 0 && dr7 >> (16 + 4 * i) & 1 != 0 && self.debug[i] >> 12 == linear >> 12
-        })
     }
 
     /// Recomputes [`Cpu::mode`], and tells the TLB which of its sets is current.

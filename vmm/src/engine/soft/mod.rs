@@ -12,10 +12,13 @@
 //! | [`tlb`] | software TLB: one compare checks tag, right and page crossing |
 //! | [`access`] | loads and stores by linear address: fast path, split pages, MMIO, pages that hold code |
 //! | [`code_pages`] | which physical pages hold decoded code, and what a write to them owes |
-//! | [`segment`] | descriptors, segment loads and checks |
+//! | [`descriptor`] | descriptors and gates, read from GDT and LDT |
+//! | [`segment`] | segment registers: loads, checks, segmented addresses |
 //! | [`stack`] | pushes and pops of every width |
 //! | [`deliver`] | exceptions and interrupts through IVT, IDT, TSS; IRET; double and triple fault |
 //! | [`transfer`] | far jumps, calls and returns, gates, task switches, SYSCALL and SYSENTER |
+//! | [`debug`] | breakpoints, single step, DR6 and DR7 |
+//! | [`state_io`] | making a vCPU; loading and saving its state |
 //! | [`system`] | control and debug registers, MSRs, CPUID, TLB maintenance, and the rest of CPL 0 |
 //! | [`xstate`] | x87, MMX, SSE and AVX state in XSAVE layout |
 //!
@@ -24,12 +27,15 @@
 pub mod access;
 pub mod code_pages;
 pub mod cpu;
+pub mod debug;
 pub mod deliver;
+pub mod descriptor;
 pub mod flags;
 pub mod mode;
 pub mod regs;
 pub mod segment;
 pub mod stack;
+pub mod state_io;
 pub mod system;
 pub mod tlb;
 pub mod transfer;

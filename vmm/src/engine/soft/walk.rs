@@ -30,9 +30,6 @@ pub struct Walked {
     pub large: bool,
 }
 
-/// Bits of a physical address the CPU model has (CPUID 8000_0008).
-pub const PHYS_BITS: u32 = 40;
-
 const P: u64 = 1;
 const RW: u64 = 1 << 1;
 const US: u64 = 1 << 2;
@@ -43,8 +40,6 @@ const G: u64 = 1 << 8;
 const PAT_LARGE: u64 = 1 << 12;
 const NX: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// Address bits beyond [`PHYS_BITS`], reserved in every 8-byte entry.
-const BEYOND: u64 = ADDRESS & !((1 << PHYS_BITS) - 1);
 
 const CODE_P: u32 = 1;
 const CODE_W: u32 = 1 << 1;
@@ -125,6 +120,11 @@ impl Cpu {
         })
     }
 
+    /// Address bits the CPU model does not have (CPUID 8000_0008): reserved in every 8-byte entry and in CR3.
+    pub(super) fn beyond_physical(&self) -> u64 {
+        ADDRESS & !((1 << self.physical_bits) - 1)
+    }
+
     fn gate_a20(&self, phys: u64) -> u64 {
         if self.a20 { phys } else { phys & !(1 << 20) }
     }
@@ -191,7 +191,7 @@ impl Cpu {
             if entry & P == 0 {
                 return Err(Miss::NotPresent);
             }
-            if entry & BEYOND != 0 || (entry & NX != 0 && !nxe) || (level == 4 && entry & PS != 0) {
+            if entry & self.beyond_physical() != 0 || (entry & NX != 0 && !nxe) || (level == 4 && entry & PS != 0) {
                 return Err(Miss::Reserved);
             }
             leaf.add(Visited {
