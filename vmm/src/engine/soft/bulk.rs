@@ -37,7 +37,9 @@ impl Cpu {
     /// its source repeats a pattern). Returns how many it copied.
     pub fn copy_run<W: Word>(&mut self, from: u64, to: u64, count: u64) -> u64 {
         let hosts = (self.tlb.read(from, W::BYTES), self.tlb.write(to, W::BYTES));
-        let (Some(source), Some(target)) = hosts else { return 0 };
+        let (Some(source), Some(target)) = hosts else {
+            return 0;
+        };
         let elements = count.min(room::<W>(from)).min(room::<W>(to));
         let bytes = elements as usize * W::BYTES;
         let (source_at, target_at) = (pointer::<W>(source), pointer::<W>(target));
@@ -92,13 +94,7 @@ impl Cpu {
     }
 
     /// Compares `value` with up to `count` elements upwards, and stops as [`compare_run`](Self::compare_run) does.
-    pub fn scan_run<W: Word>(
-        &self,
-        value: W,
-        at: u64,
-        count: u64,
-        until_equal: bool,
-    ) -> Option<Compared<W>> {
+    pub fn scan_run<W: Word>(&self, value: W, at: u64, count: u64, until_equal: bool) -> Option<Compared<W>> {
         let elements = pointer::<W>(self.tlb.read(at, W::BYTES)?);
         compare(count.min(room::<W>(at)), until_equal, |i| {
             // SAFETY: as in `copy_run`, reading only.

@@ -4,6 +4,12 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod branch;
+mod flag;
+mod misc;
+mod port;
+mod stack;
+mod string;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -99,7 +105,15 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 1] = [alu::compile];
+    let groups: [fn(Source<'_>) -> Option<Op>; 7] = [
+        alu::compile,
+        branch::compile,
+        stack::compile,
+        string::compile,
+        flag::compile,
+        port::compile,
+        misc::compile,
+    ];
     groups
         .iter()
         .find_map(|group| group(source))

@@ -8,9 +8,8 @@ use super::stack::{AnyStack, Stack, Stack32, Stack64};
 use crate::engine::interp::form::Form;
 use crate::engine::interp::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
-use crate::engine::soft::flags::{IF, TF};
+use crate::engine::soft::deliver::Software;
 use crate::engine::soft::regs::RegAt;
-use crate::engine::soft::transfer::Software;
 use crate::engine::soft::word::Word;
 use std::marker::PhantomData;
 
@@ -210,19 +209,11 @@ fn next(cpu: &Cpu, op: &Op) -> u64 {
     cpu.cut_ip(op.next(cpu))
 }
 
-/// Done, wherever the transfer led. It may have changed what an engine looks at: flags, by a task switch or IRET.
-fn arrived(cpu: &mut Cpu) -> Step {
-    if cpu.flags.others & (IF | TF) != 0 {
-        cpu.attention = true;
-    }
-    Err(Leave::Jump)
-}
-
 /// JMP or CALL to an immediate far pointer: [`Op::imm`] is selector and offset; `W` the operand size.
 pub fn far_immediate<T: Far, W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     let offset = W::from_u64(op.imm & 0xffff_ffff).to_u64();
     T::transfer(cpu, (op.imm >> 32) as u16, offset, W::BITS, next(cpu, op))?;
-    arrived(cpu)
+    Err(Leave::Jump)
 }
 
 /// JMP or CALL through a far pointer in memory. In 64-bit code REX.W does not widen the offset, as on AMD processors.
@@ -237,19 +228,19 @@ pub fn far_memory<T: Far, W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let offset = cpu.load::<W>(at)?.to_u64();
     let selector = cpu.load::<u16>(selector_at)?;
     T::transfer(cpu, selector, offset, W::BITS, next(cpu, op))?;
-    arrived(cpu)
+    Err(Leave::Jump)
 }
 
 /// RETF; [`Op::imm`] more bytes are dropped; `W` is the operand size.
 pub fn far_return<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     cpu.far_return(W::BITS, op.imm as u16)?;
-    arrived(cpu)
+    Err(Leave::Jump)
 }
 
 /// IRET, IRETD, IRETQ.
 pub fn interrupt_return<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     cpu.iret(W::BITS, next(cpu, op))?;
-    arrived(cpu)
+    Err(Leave::Jump)
 }
 
 /// INT n.
@@ -277,5 +268,5 @@ pub fn debug_trap(cpu: &mut Cpu, op: &Op) -> Step {
 
 fn software(cpu: &mut Cpu, op: &Op, vector: u8, kind: Software) -> Step {
     cpu.software_interrupt(vector, kind, next(cpu, op))?;
-    arrived(cpu)
+    Err(Leave::Jump)
 }

@@ -5,3 +5,9 @@
 //! what can fault, and only then changes registers and flags.
 
 pub mod alu;
+pub mod branch;
+pub mod flag;
+pub mod misc;
+pub mod port;
+pub mod stack;
+pub mod string;

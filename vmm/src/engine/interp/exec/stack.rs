@@ -36,7 +36,10 @@ macro_rules! flat_stack {
         impl Stack for $name {
             #[inline(always)]
             fn push<W: Word>(cpu: &mut Cpu, value: W) -> Step {
-                let to = cpu.regs.get::<$pointer>(SP).wrapping_sub(W::BYTES as $pointer);
+                let to = cpu
+                    .regs
+                    .get::<$pointer>(SP)
+                    .wrapping_sub(W::BYTES as $pointer);
                 match cpu.store(u64::from(to), value) {
                     Ok(()) => {
                         cpu.regs.set(SP, to);
