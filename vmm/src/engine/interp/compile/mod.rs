@@ -10,6 +10,7 @@ mod misc;
 mod port;
 mod stack;
 mod string;
+mod system;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -105,7 +106,7 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 7] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 8] = [
         alu::compile,
         branch::compile,
         stack::compile,
@@ -113,6 +114,7 @@ pub fn compile(source: Source<'_>) -> Op {
         flag::compile,
         port::compile,
         misc::compile,
+        system::compile,
     ];
     groups
         .iter()

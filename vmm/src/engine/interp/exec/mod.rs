@@ -11,3 +11,4 @@ pub mod misc;
 pub mod port;
 pub mod stack;
 pub mod string;
+pub mod system;
