@@ -289,7 +289,7 @@ fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
 
 /// `None`: the bytes end before the instruction does. An invalid instruction decodes to one that raises #UD.
 fn decode(cpu: &Cpu, bytes: &[u8], at: u64) -> Option<Instruction> {
-    let mut decoder = Decoder::with_ip(cpu.mode.bitness(), bytes, at, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(cpu.mode.bitness(), bytes, at, DecoderOptions::AMD);
     let instr = decoder.decode();
     (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instr)
 }

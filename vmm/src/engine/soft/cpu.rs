@@ -122,6 +122,11 @@ impl Replay {
         answer
     }
 
+    /// Whether the running instruction took an answer.
+    pub fn used(&self) -> bool {
+        self.next > 0
+    }
+
     /// Starts the instruction again.
     pub fn rewind(&mut self) {
         self.next = 0;

@@ -94,7 +94,7 @@ impl Cpu {
     }
 
     /// A non-canonical address is #SS(0) when the stack is reached through it (Intel SDM volume 3, section 6.15).
-    fn of_stack<T>(&mut self, result: Step<T>) -> Step<T> {
+    pub fn of_stack<T>(&mut self, result: Step<T>) -> Step<T> {
         if let (Err(Leave::Fault), Some(fault)) = (&result, &mut self.fault)
             && fault.noncanonical
         {

@@ -7,9 +7,15 @@ mod alu;
 mod atomic;
 mod bcd;
 mod bit;
+mod branch;
 mod data;
+mod flag;
+mod misc;
 mod muldiv;
+mod port;
 mod shift;
+mod stack;
+mod string;
 mod system;
 mod unary;
 
@@ -107,13 +113,19 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 9] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 15] = [
         alu::compile,
         data::compile,
+        stack::compile,
+        branch::compile,
+        string::compile,
         atomic::compile,
         bcd::compile,
         bit::compile,
+        flag::compile,
+        misc::compile,
         muldiv::compile,
+        port::compile,
         shift::compile,
         system::compile,
         unary::compile,
