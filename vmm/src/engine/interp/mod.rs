@@ -8,12 +8,14 @@
 //! | [`exec`] | the handlers, one file per group, generic over operand size and operand form |
 //! | [`trace`] | straight-line runs of `Op`s by physical address and mode, their links, their end when their bytes change |
 //! | `thunk` | x87, MMX, SSE by native code made per distinct instruction |
-//! | [`run`] | the engine: trace after trace, events between them, exits |
+//! | [`run`] | the loop: trace after trace, events between them, exits |
+//! | [`engine`] | the [`Engine`](crate::engine::Engine): kick, alarm, clock, state in and out |
 //!
 //! A handler is specialised when it is chosen, so that none asks for mode, segment or page kind while it runs: 64-bit
 //! and flat 32-bit forms have handlers of their own, and everything else goes through general ones.
 
 pub mod compile;
+pub mod engine;
 pub mod exec;
 pub mod form;
 pub mod op;

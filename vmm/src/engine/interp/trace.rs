@@ -191,10 +191,11 @@ impl TraceCache {
         self.traces.clear();
         self.free.clear();
         self.by_place.clear();
-        self.by_page.clear();
+        for (page, _) in self.by_page.drain() {
+            cpu.code_pages.remove(page * PAGE);
+        }
         self.kept = 0;
         self.generation += 1;
-        cpu.code_pages.clear();
     }
 }
 

@@ -16,6 +16,7 @@ use super::word::Word;
 use crate::bus::Width;
 use crate::engine::{Exit, Op};
 use crate::mem::RegionKind;
+use shared::mem::copy_to;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const PAGE: u64 = 4096;
@@ -202,8 +203,16 @@ impl Cpu {
         let second = self.place(self.wrap(linear.wrapping_add(in_first as u64)), Right::Write)?;
         self.check_code(first, in_first)?;
         self.check_code(second, len - in_first)?;
-        self.write_place(first, in_first, value)?;
-        self.write_place(second, len - in_first, value >> (8 * in_first))
+        let (low, high) = ((first, in_first, value), (second, len - in_first, value >> (8 * in_first)));
+        // What asks the chipset goes first: memory changes only when every answer is there, so that running the
+        // instruction again (a read-modify-write, say) reads what it read before.
+        let (early, late) = if matches!(first, Place::Host { .. }) {
+            (high, low)
+        } else {
+            (low, high)
+        };
+        self.write_place(early.0, early.1, early.2)?;
+        self.write_place(late.0, late.1, late.2)
     }
 
     /// Translates one page's piece, and remembers it when it is memory.
@@ -368,9 +377,14 @@ impl Cpu {
     /// Writes a paging-structure entry back (accessed and dirty bits). One outside memory reads as reserved, so that
     /// this is never asked to write there; a ROM's bits stay as they are.
     pub(super) fn store_table_entry<T: IntoBytes + Immutable>(&mut self, phys: u64, entry: T) {
-        if self.memory.write_obj(phys, &entry).is_ok() && self.code_pages.hit(phys, size_of::<T>() as u64) {
+        let Some((host, _)) = self.host_of(phys, Right::Write) else {
+            return;
+        };
+        if self.code_pages.hit(phys, size_of::<T>() as u64) {
             self.code_written(phys);
         }
+        // SAFETY: entries are naturally aligned, so this one lies in the live RAM page `host_of` found.
+        unsafe { copy_to(host, entry.as_bytes()) };
     }
 }
 

@@ -14,7 +14,7 @@ use super::xstate::XState;
 use crate::engine::Exit;
 use crate::engine::cpu_model::CpuModel;
 use crate::engine::state::{SS, TableRegister};
-use crate::mem::GuestMemory;
+use crate::mem::{CodeMap, GuestMemory};
 use std::sync::Arc;
 
 /// Why an instruction did not simply end with the next one following. `Ok(())` is the straight line.
@@ -211,8 +211,8 @@ pub struct Cpu {
     pub stale_code: Vec<u64>,
     /// Guest memory.
     pub memory: Arc<GuestMemory>,
-    /// Which physical pages hold decoded code.
-    pub code_pages: super::code_pages::CodePages,
+    /// Which physical pages hold decoded code, and which of them devices wrote.
+    pub code_pages: Arc<CodeMap>,
     /// CPUID and MSRs.
     pub model: Arc<CpuModel>,
     /// Guest TSC minus host TSC.

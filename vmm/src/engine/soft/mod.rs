@@ -12,7 +12,6 @@
 //! | [`tlb`] | software TLB: one compare checks tag, right and page crossing |
 //! | [`access`] | loads and stores by linear address: fast path, split pages, MMIO, pages that hold code |
 //! | [`bulk`] | runs of string elements inside a page |
-//! | [`code_pages`] | which physical pages hold decoded code, and what a write to them owes |
 //! | [`descriptor`] | descriptors and gates, read from GDT and LDT |
 //! | [`segment`] | segment registers: loads, checks, segmented addresses |
 //! | [`stack`] | pushes and pops of every width |
@@ -27,7 +26,6 @@
 
 pub mod access;
 pub mod bulk;
-pub mod code_pages;
 pub mod cpu;
 pub mod debug;
 pub mod deliver;

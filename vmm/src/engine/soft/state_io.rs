@@ -1,6 +1,5 @@
 //! Making a vCPU, and its state in and out: [`CpuState`] to [`Cpu`] and back.
 
-use super::code_pages::CodePages;
 use super::cpu::{Cpu, Event, Fault, Replay, vector};
 use super::debug::{DR6, DR6_FIXED, DR7};
 use super::flags::Flags;
@@ -45,9 +44,13 @@ const FCW_INIT: u16 = 0x37f;
 const MXCSR_INIT: u32 = 0x1f80;
 const XSTATE_BV: usize = 512;
 
-/// The CPU model a software engine offers: the default one without what these engines lack.
+/// The CPU model a software engine offers by default: the default one without what these engines lack.
 pub fn interp_model() -> CpuModel {
-    let mut model = CpuModel::default_level();
+    software_model(CpuModel::default_level())
+}
+
+/// What a software engine can offer of a CPU model.
+pub fn software_model(mut model: CpuModel) -> CpuModel {
     for feature in LACKS {
         model.hide(feature);
     }
@@ -104,8 +107,8 @@ impl Cpu {
             attention: true,
             a20: true,
             stale_code: Vec::new(),
+            code_pages: memory.code_map(),
             memory,
-            code_pages: CodePages::default(),
             model,
             tsc_offset: 0,
             pending: None,
