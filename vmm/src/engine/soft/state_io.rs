@@ -269,3 +269,6 @@ impl Cpu {
         pending
     }
 }
+
+#[cfg(test)]
+mod tests;
