@@ -207,7 +207,12 @@ fn small_dividend(draft: &mut Draft<'_>) -> Option<()> {
         2 => draft.random.below(16),
         _ => (rax as i64 >> 63) as u64,
     };
-    let uses = |register: Register| draft.pokes.iter().any(|(n, _)| *n == register as usize - Register::RAX as usize);
+    let uses = |register: Register| {
+        draft
+            .pokes
+            .iter()
+            .any(|(n, _)| *n == register as usize - Register::RAX as usize)
+    };
     if uses(Register::RAX) || uses(Register::RDX) {
         return Some(());
     }
@@ -227,9 +232,16 @@ fn near_bit(draft: &mut Draft<'_>) -> Option<()> {
     if register == instr.memory_base() || register == instr.memory_index() {
         return None;
     }
-    let (low, high) = (draft.at - SCRATCH - 16, SCRATCH_LEN as u64 - (draft.at - SCRATCH) - 16);
+    let (low, high) = (
+        draft.at - SCRATCH - 16,
+        SCRATCH_LEN as u64 - (draft.at - SCRATCH) - 16,
+    );
     let bit = draft.random.below(8 * (low + high)) as i64 - 8 * low as i64;
-    if draft.pokes.iter().any(|(n, _)| *n == register.full_register() as usize - Register::RAX as usize) {
+    if draft
+        .pokes
+        .iter()
+        .any(|(n, _)| *n == register.full_register() as usize - Register::RAX as usize)
+    {
         return None;
     }
     draft.poke(register, bit as u64);

@@ -6,7 +6,7 @@ use super::native::{Native, SCRATCH_LEN};
 use super::random::Random;
 use super::state::{Bits, FLAGS, Fault, State, fx_compared};
 use super::subject::Subject;
-use super::undefined;
+use super::undefined::Host;
 use iced_x86::{Code, Instruction};
 use std::fmt::Write;
 
@@ -32,6 +32,7 @@ pub struct Lockstep {
     bits: Bits,
     native: Native,
     subject: Subject,
+    host: Host,
     state: State,
 }
 
@@ -42,6 +43,7 @@ impl Lockstep {
             bits,
             native: Native::new(),
             subject: Subject::new(bits),
+            host: Host::here(),
             state: State {
                 gprs: [0; 16],
                 rflags: 2,
@@ -64,9 +66,16 @@ impl Lockstep {
         self.state.fx[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
         self.state.fx[160..416].fill_with(|| random.next() as u8);
         self.subject.set(&self.state);
-        let memory: Vec<u8> = (0..SCRATCH_LEN / 8).flat_map(|_| random.value().to_le_bytes()).collect();
+        let memory: Vec<u8> = (0..SCRATCH_LEN / 8)
+            .flat_map(|_| random.value().to_le_bytes())
+            .collect();
         self.native.scratch().copy_from_slice(&memory);
-        for (page, from) in self.subject.scratch().into_iter().zip(memory.chunks(SCRATCH_LEN / 2)) {
+        for (page, from) in self
+            .subject
+            .scratch()
+            .into_iter()
+            .zip(memory.chunks(SCRATCH_LEN / 2))
+        {
             page.copy_from_slice(from);
         }
     }
@@ -82,7 +91,7 @@ impl Lockstep {
         let placed = self.native.place(&bytes, self.bits);
         let native_fault = self.native.run(placed, bytes.len(), self.bits, &mut self.state);
         let (mut subject, subject_fault) = self.subject.run(&bytes, placed.at, self.bits);
-        let undefined = undefined::flags(&instr);
+        let undefined = self.host.undefined_flags(&instr);
         if native_fault.is_none() && (subject.rflags ^ self.state.rflags) & undefined != 0 {
             subject.rflags = subject.rflags & !undefined | self.state.rflags & undefined;
             self.subject.adopt_flags(subject.rflags);
@@ -91,12 +100,22 @@ impl Lockstep {
         if report.is_empty() {
             return Ok(());
         }
-        let _ = write!(report, "{:?} {bytes:02x?} at {:#x}, before: {:#x?}", instr.code(), placed.at, before.gprs);
+        let _ = write!(
+            report,
+            "{:?} {bytes:02x?} at {:#x}, before: {:#x?}",
+            instr.code(),
+            placed.at,
+            before.gprs
+        );
         let _ = write!(report, " rflags {:#x}", before.rflags);
         Err(report)
     }
 
-    fn draft(&mut self, repertoire: &Repertoire, random: &mut Random) -> (Vec<u8>, Instruction, Vec<(usize, u64)>) {
+    fn draft(
+        &mut self,
+        repertoire: &Repertoire,
+        random: &mut Random,
+    ) -> (Vec<u8>, Instruction, Vec<(usize, u64)>) {
         loop {
             let (codes, group) = &repertoire.groups[random.below(repertoire.groups.len() as u64) as usize];
             let code = random.pick(codes);
@@ -112,6 +131,9 @@ impl Lockstep {
             let (Some(bytes), instr) = (draft.encode(), draft.instr) else {
                 continue;
             };
+            if self.host.undefined_result(&instr) {
+                continue;
+            }
             let mut pokes = draft.pokes;
             let number = fresh.0 as usize;
             match self.bits {
@@ -122,11 +144,19 @@ impl Lockstep {
         }
     }
 
-    fn compare(&mut self, subject: &State, native_fault: Option<Fault>, subject_fault: Option<Fault>) -> String {
+    fn compare(
+        &mut self,
+        subject: &State,
+        native_fault: Option<Fault>,
+        subject_fault: Option<Fault>,
+    ) -> String {
         let mut report = String::new();
         let native = &self.state;
         if native_fault != subject_fault {
-            let _ = writeln!(report, "fault: silicon {native_fault:x?}, interpreter {subject_fault:x?}");
+            let _ = writeln!(
+                report,
+                "fault: silicon {native_fault:x?}, interpreter {subject_fault:x?}"
+            );
         }
         for (n, (a, b)) in native.gprs.iter().zip(subject.gprs).enumerate() {
             if *a != b {
@@ -135,21 +165,43 @@ impl Lockstep {
         }
         if (native.rflags ^ subject.rflags) & FLAGS != 0 {
             let (a, b) = (native.rflags & FLAGS, subject.rflags & FLAGS);
-            let _ = writeln!(report, "flags: silicon {a:#x}, interpreter {b:#x}, differ in {:#x}", a ^ b);
+            let _ = writeln!(
+                report,
+                "flags: silicon {a:#x}, interpreter {b:#x}, differ in {:#x}",
+                a ^ b
+            );
         }
         if native.rip != subject.rip {
-            let _ = writeln!(report, "rip: silicon {:#x}, interpreter {:#x}", native.rip, subject.rip);
+            let _ = writeln!(
+                report,
+                "rip: silicon {:#x}, interpreter {:#x}",
+                native.rip, subject.rip
+            );
         }
         if !fx_compared(&native.fx).eq(fx_compared(&subject.fx)) {
-            let _ = writeln!(report, "x87/SSE: silicon {:x?}, interpreter {:x?}", native.fx, subject.fx);
+            let _ = writeln!(
+                report,
+                "x87/SSE: silicon {:x?}, interpreter {:x?}",
+                native.fx, subject.fx
+            );
         }
         let half = SCRATCH_LEN / 2;
-        for (n, (a, b)) in self.native.scratch().chunks(half).zip(self.subject.scratch()).enumerate() {
+        for (n, (a, b)) in self
+            .native
+            .scratch()
+            .chunks(half)
+            .zip(self.subject.scratch())
+            .enumerate()
+        {
             if a != b {
                 let at = a.iter().zip(b.iter()).position(|(a, b)| a != b).unwrap_or(0);
                 let end = (at + 16).min(half);
                 let (a, b) = (&a[at..end], &b[at..end]);
-                let _ = writeln!(report, "memory +{:#x}: silicon {a:x?}, interpreter {b:x?}", n * half + at);
+                let _ = writeln!(
+                    report,
+                    "memory +{:#x}: silicon {a:x?}, interpreter {b:x?}",
+                    n * half + at
+                );
             }
         }
         report

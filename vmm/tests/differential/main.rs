@@ -2,7 +2,7 @@
 //!
 //! A stream starts from random registers, flags and memory; after every instruction both sides must agree in
 //! registers, flags, memory, next address and exception. Flags that the architecture leaves undefined are compared
-//! where the interpreter promises what AMD's Zen does ([`undefined`]), and adopted from the silicon where not.
+//! where the host is AMD's Zen, which the interpreter follows ([`undefined`]); else they are adopted from the silicon.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -38,9 +38,17 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 fn streams(bits: Bits) {
-    let (first, count) = (number("WORLDSWITCH_SEED", SEED), number("WORLDSWITCH_STREAMS", STREAMS));
+    let (first, count) = (
+        number("WORLDSWITCH_SEED", SEED),
+        number("WORLDSWITCH_STREAMS", STREAMS),
+    );
     let only = std::env::var("WORLDSWITCH_GROUP").ok();
-    let repertoire = Repertoire::new(bits, GROUPS.iter().filter(|g| only.as_ref().is_none_or(|o| o == g.name)));
+    let repertoire = Repertoire::new(
+        bits,
+        GROUPS
+            .iter()
+            .filter(|g| only.as_ref().is_none_or(|o| o == g.name)),
+    );
     let mut lockstep = Lockstep::new(bits);
     println!("{bits:?}: {count} streams from seed {first:#x}");
     for seed in (0..count).map(|n| first.wrapping_add(n)) {

@@ -195,12 +195,7 @@ impl Native {
                     address: if (*x).vector == 14 { (*x).address } else { 0 },
                 });
             }
-            state.rip = placed.at
-                + if (*x).landed != 0 {
-                    LANDING
-                } else {
-                    len as u64
-                };
+            state.rip = placed.at + if (*x).landed != 0 { LANDING } else { len as u64 };
         }
         None
     }
@@ -208,9 +203,7 @@ impl Native {
     /// The scratch memory.
     pub fn scratch(&mut self) -> &mut [u8] {
         // SAFETY: mapped by `map_all`; generated code writes it only inside `run`, which borrows `self` too.
-        unsafe {
-            std::slice::from_raw_parts_mut(with_exposed_provenance_mut(SCRATCH as usize), SCRATCH_LEN)
-        }
+        unsafe { std::slice::from_raw_parts_mut(with_exposed_provenance_mut(SCRATCH as usize), SCRATCH_LEN) }
     }
 }
 
@@ -224,8 +217,15 @@ fn map_all() -> usize {
     for (at, len) in [(EXCHANGE, 4096), (SCRATCH, SCRATCH_LEN)] {
         let (at, len) = fixed(at, len);
         // SAFETY: NOREPLACE: takes only free addresses.
-        unsafe { mmap_anonymous(at, len, data, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE) }
-            .unwrap();
+        unsafe {
+            mmap_anonymous(
+                at,
+                len,
+                data,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE,
+            )
+        }
+        .unwrap();
     }
     let file: OwnedFd = memfd_create("differential", MFdFlags::empty()).unwrap();
     nix::unistd::ftruncate(&file, CODE_LEN as i64).unwrap();
@@ -234,7 +234,15 @@ fn map_all() -> usize {
     let shared = MapFlags::MAP_SHARED;
     // SAFETY: as above; the second mapping goes where the kernel likes.
     let writable = unsafe {
-        mmap(at, len, executable, shared | MapFlags::MAP_FIXED_NOREPLACE, &file, 0).unwrap();
+        mmap(
+            at,
+            len,
+            executable,
+            shared | MapFlags::MAP_FIXED_NOREPLACE,
+            &file,
+            0,
+        )
+        .unwrap();
         mmap(None, len, data, shared, &file, 0).unwrap()
     };
     writable.as_ptr().expose_provenance()
