@@ -9,6 +9,7 @@ mod bcd;
 mod bit;
 mod data;
 mod muldiv;
+mod segment;
 mod shift;
 mod unary;
 
@@ -106,7 +107,7 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 8] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 9] = [
         alu::compile,
         data::compile,
         unary::compile,
@@ -115,6 +116,7 @@ pub fn compile(source: Source<'_>) -> Op {
         bit::compile,
         atomic::compile,
         bcd::compile,
+        segment::compile,
     ];
     groups
         .iter()

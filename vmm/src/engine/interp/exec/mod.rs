@@ -10,5 +10,9 @@ pub mod bcd;
 pub mod bit;
 pub mod data;
 pub mod muldiv;
+pub mod segment;
 pub mod shift;
 pub mod unary;
+
+#[cfg(test)]
+mod tests;
