@@ -13,6 +13,7 @@ mod flag;
 mod misc;
 mod muldiv;
 mod port;
+mod segment;
 mod shift;
 mod stack;
 mod string;
@@ -113,7 +114,7 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 15] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 16] = [
         alu::compile,
         data::compile,
         stack::compile,
@@ -126,6 +127,7 @@ pub fn compile(source: Source<'_>) -> Op {
         misc::compile,
         muldiv::compile,
         port::compile,
+        segment::compile,
         shift::compile,
         system::compile,
         unary::compile,

@@ -51,8 +51,7 @@ pub fn cmpxchg_rr<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
         let new = cpu.regs.get::<W>(op.rm);
         cpu.regs.set(op.reg, new);
     } else {
-        // The destination is written too, with itself: 32 bits of it clear the upper half.
-        cpu.regs.set(op.reg, there);
+        // The destination is not written with itself: a 32-bit one keeps its upper half (as AMD's Zen does).
         cpu.regs.set(A, there);
     }
     Ok(())
@@ -82,8 +81,7 @@ pub fn cmpxchg8b<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     };
     let at = F::linear::<u64, true>(cpu, op)?;
     let (expected, new) = (pair(cpu, D, A), pair(cpu, C, B));
-    let (there, ()) =
-        cpu.modify::<u64, ()>(at, |there| (if there == expected { new } else { there }, ()))?;
+    let (there, ()) = cpu.modify::<u64, ()>(at, |there| (if there == expected { new } else { there }, ()))?;
     if there != expected {
         cpu.regs.set(A, there as u32);
         cpu.regs.set(D, (there >> 32) as u32);

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Written expectations: control registers, MSRs, ports, LLDT and LTR, and the instructions that probe descriptors.
 
 use super::Probe;
@@ -282,3 +283,6 @@ fn probes_see_what_the_privilege_may_know() {
         assert_eq!(cpu.probe_descriptor(selector, Rights), Ok(None), "{selector:#x}");
     }
 }
+=======
+
+>>>>>>> i-integer

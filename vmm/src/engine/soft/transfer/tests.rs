@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Written expectations: far jumps and calls through every descriptor, returns, task switches, SYSCALL and SYSENTER.
 
 use crate::engine::soft::cpu::{Cpu, Event};
@@ -503,3 +504,6 @@ mod arbitrary {
         }
     }
 }
+=======
+
+>>>>>>> i-integer
