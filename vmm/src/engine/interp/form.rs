@@ -7,8 +7,18 @@ use crate::engine::soft::word::Word;
 
 /// A way to a linear address.
 pub trait Form: 'static {
-    /// The linear address of an access to a `W`; `WRITE`: it will be stored to. Checks what segmentation asks for.
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64>;
+    /// The offset in the segment, cut to the address size: what LEA gives.
+    fn offset(cpu: &Cpu, op: &Op) -> u64;
+
+    /// The linear address of an access to a `W`, `distance` bytes behind the operand's own offset (BT and its
+    /// relatives, XLAT); `WRITE`: it will be stored to. Checks what segmentation asks for.
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64>;
+
+    /// The linear address of an access to a `W` at the operand's offset.
+    #[inline(always)]
+    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
+        Self::linear_at::<W, WRITE>(cpu, op, 0)
+    }
 }
 
 /// 64-bit: base + displacement.
@@ -45,44 +55,69 @@ fn sum(cpu: &Cpu, op: &Op) -> u64 {
 
 impl Form for Base64 {
     #[inline(always)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        let base: u64 = cpu.regs.get(op.base);
-        Ok(base.wrapping_add(op.disp as i64 as u64))
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        cpu.regs.get::<u64>(op.base).wrapping_add(op.disp as i64 as u64)
+    }
+    #[inline(always)]
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        Ok(Self::offset(cpu, op).wrapping_add(distance))
     }
 }
 
 impl Form for Index64 {
     #[inline(always)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        Ok(sum(cpu, op))
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        sum(cpu, op)
+    }
+    #[inline(always)]
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        Ok(Self::offset(cpu, op).wrapping_add(distance))
     }
 }
 
 impl Form for Rip64 {
     #[inline(always)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        Ok(op.next(cpu).wrapping_add(op.disp as i64 as u64))
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        op.next(cpu).wrapping_add(op.disp as i64 as u64)
+    }
+    #[inline(always)]
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        Ok(Self::offset(cpu, op).wrapping_add(distance))
     }
 }
 
 impl Form for Segment64 {
     #[inline(always)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        Ok(sum(cpu, op).wrapping_add(cpu.segments[usize::from(op.segment)].base))
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        sum(cpu, op)
+    }
+    #[inline(always)]
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        let base = cpu.segments[usize::from(op.segment)].base;
+        Ok(sum(cpu, op).wrapping_add(distance).wrapping_add(base))
     }
 }
 
 impl Form for Flat32 {
     #[inline(always)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        Ok(sum(cpu, op) & 0xffff_ffff)
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        sum(cpu, op) & 0xffff_ffff
+    }
+    #[inline(always)]
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        Ok(sum(cpu, op).wrapping_add(distance) & 0xffff_ffff)
     }
 }
 
 impl Form for General {
+    #[inline(always)]
+    fn offset(cpu: &Cpu, op: &Op) -> u64 {
+        offset(cpu, op)
+    }
     #[inline(never)]
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-        cpu.segmented(op.segment, offset(cpu, op), W::BYTES as u32, WRITE)
+    fn linear_at<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op, distance: u64) -> Step<u64> {
+        let offset = cut(op, offset(cpu, op).wrapping_add(distance));
+        cpu.segmented(op.segment, offset, W::BYTES as u32, WRITE)
     }
 }
 
@@ -92,6 +127,11 @@ pub fn offset(cpu: &Cpu, op: &Op) -> u64 {
     if op.scale & address::RIP != 0 {
         offset = offset.wrapping_add(op.next(cpu));
     }
+    cut(op, offset)
+}
+
+/// Cuts an offset to the address size of an operand in [`General`] form.
+fn cut(op: &Op, offset: u64) -> u64 {
     if op.scale & address::A16 != 0 {
         offset & 0xffff
     } else if op.scale & address::A32 != 0 {

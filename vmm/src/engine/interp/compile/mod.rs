@@ -4,13 +4,20 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod atomic;
+mod bcd;
+mod bit;
 mod branch;
+mod data;
 mod flag;
 mod misc;
+mod muldiv;
 mod port;
+mod shift;
 mod stack;
 mod string;
 mod system;
+mod unary;
 
 use super::form::address;
 use super::op::{Handler, Op};
@@ -106,7 +113,7 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 8] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 15] = [
         alu::compile,
         branch::compile,
         stack::compile,
@@ -115,6 +122,13 @@ pub fn compile(source: Source<'_>) -> Op {
         port::compile,
         misc::compile,
         system::compile,
+        data::compile,
+        unary::compile,
+        shift::compile,
+        muldiv::compile,
+        bit::compile,
+        atomic::compile,
+        bcd::compile,
     ];
     groups
         .iter()
@@ -233,10 +247,11 @@ impl Source<'_> {
             match instr.op_kind(n) {
                 OpKind::Register => {
                     if let Some(at) = general(instr.op_register(n)) {
-                        if registers == 0 {
-                            op.reg = at
-                        } else {
-                            op.rm = at
+                        match registers {
+                            0 => op.reg = at,
+                            1 => op.rm = at,
+                            // The CL of SHLD and SHRD.
+                            _ => {}
                         }
                         registers += 1;
                     }

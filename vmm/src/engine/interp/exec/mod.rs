@@ -5,10 +5,17 @@
 //! what can fault, and only then changes registers and flags.
 
 pub mod alu;
+pub mod atomic;
+pub mod bcd;
+pub mod bit;
 pub mod branch;
+pub mod data;
 pub mod flag;
 pub mod misc;
+pub mod muldiv;
 pub mod port;
+pub mod shift;
 pub mod stack;
 pub mod string;
 pub mod system;
+pub mod unary;
