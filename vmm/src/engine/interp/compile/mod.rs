@@ -9,6 +9,7 @@ mod bcd;
 mod bit;
 mod branch;
 mod data;
+mod far;
 mod flag;
 mod misc;
 mod muldiv;
@@ -113,15 +114,16 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 15] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 16] = [
+        system::compile,
         alu::compile,
         branch::compile,
+        far::compile,
         stack::compile,
         string::compile,
         flag::compile,
         port::compile,
         misc::compile,
-        system::compile,
         data::compile,
         unary::compile,
         shift::compile,

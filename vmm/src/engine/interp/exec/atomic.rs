@@ -82,8 +82,7 @@ pub fn cmpxchg8b<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     };
     let at = F::linear::<u64, true>(cpu, op)?;
     let (expected, new) = (pair(cpu, D, A), pair(cpu, C, B));
-    let (there, ()) =
-        cpu.modify::<u64, ()>(at, |there| (if there == expected { new } else { there }, ()))?;
+    let (there, ()) = cpu.modify::<u64, ()>(at, |there| (if there == expected { new } else { there }, ()))?;
     if there != expected {
         cpu.regs.set(A, there as u32);
         cpu.regs.set(D, (there >> 32) as u32);

@@ -10,6 +10,7 @@ pub mod bcd;
 pub mod bit;
 pub mod branch;
 pub mod data;
+pub mod far;
 pub mod flag;
 pub mod misc;
 pub mod muldiv;

@@ -105,9 +105,7 @@ impl Wide for Idiv {
                 .map(|quotient| (quotient, dividend.wrapping_rem(divisor))),
         };
         match halves {
-            Some((quotient, remainder))
-                if i128::from(W::from_u64(quotient as u64).to_i64()) == quotient =>
-            {
+            Some((quotient, remainder)) if i128::from(W::from_u64(quotient as u64).to_i64()) == quotient => {
                 set_pair(cpu, W::from_u64(quotient as u64), W::from_u64(remainder as u64));
                 Ok(())
             }
