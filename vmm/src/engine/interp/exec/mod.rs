@@ -20,3 +20,6 @@ pub mod stack;
 pub mod string;
 pub mod system;
 pub mod unary;
+
+#[cfg(test)]
+mod tests;
