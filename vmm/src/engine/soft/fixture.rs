@@ -31,8 +31,6 @@ pub const TASK: u16 = 0x28;
 pub const TASK_B: u16 = 0x38;
 /// A slot for a test's own descriptor; 16 bytes.
 pub const FREE: u16 = 0x40;
-/// Another.
-pub const FREE2: u16 = 0x50;
 /// The LDT's descriptor; 16 bytes.
 pub const LDT_SLOT: u16 = 0x60;
 const GDT_LIMIT: u16 = 0x7f;
@@ -99,7 +97,7 @@ pub fn real() -> Cpu {
     cpu.load_state(&CpuState::real_mode(0, CODE as u16)).unwrap();
     cpu.regs.set(SP, STACK0);
     for vector in 0..=255u32 {
-        let entry = (HANDLERS as u32 / 16) << 16 | vector * 16;
+        let entry = ((HANDLERS as u32 / 16) << 16) + vector * 16;
         put(&cpu, u64::from(vector) * 4, entry);
     }
     cpu

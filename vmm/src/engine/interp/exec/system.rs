@@ -2,15 +2,17 @@
 //! [`crate::engine::soft::transfer`]. Privilege first, as the manuals order it: #UD by mode (when compiled), then
 //! #GP(0) by CPL, then operands.
 
+use crate::engine::check::is_canonical;
 use crate::engine::cpu_model::Dynamic;
 use crate::engine::interp::form::Form;
 use crate::engine::interp::op::Op;
-use crate::engine::soft::cpu::{Cpu, Leave, Step};
+use crate::engine::soft::cpu::{Cpu, Fault, Leave, Step, vector};
 use crate::engine::soft::flags::{AC, CF};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
 use crate::engine::soft::system::{Probe, host};
 use crate::engine::soft::transfer::SyscallWidth;
+use crate::engine::soft::walk::Right;
 use crate::engine::soft::word::Word;
 use crate::engine::state::{GS, TableRegister};
 use std::marker::PhantomData;
@@ -123,7 +125,7 @@ pub fn load_table<T: Table, B: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let at = table_operand::<B, F, false>(cpu, op)?;
     let limit = cpu.load::<u16>(at)?;
     let base = cpu.load::<B>(cpu.wrap(at.wrapping_add(2)))?.to_u64() & op.imm;
-    if B::BITS == 64 && !crate::engine::check::is_canonical(base) {
+    if B::BITS == 64 && !is_canonical(base) {
         return cpu.raise_gp();
     }
     *T::register(cpu) = TableRegister { base, limit };
@@ -281,7 +283,7 @@ pub fn invpcid<W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let pcid: u64 = cpu.load(at)?;
     let address: u64 = cpu.load(address_at)?;
     match kind {
-        0 if pcid == 0 && crate::engine::check::is_canonical(address) => cpu.tlb.flush_page(address),
+        0 if pcid == 0 && is_canonical(address) => cpu.tlb.flush_page(address),
         1 if pcid == 0 => cpu.tlb.flush_non_global(),
         2 => cpu.tlb.flush(),
         3 => cpu.tlb.flush_non_global(),
@@ -295,11 +297,16 @@ pub fn caches(cpu: &mut Cpu, _: &Op) -> Step {
     privileged(cpu)
 }
 
-/// CLFLUSH: faults as a load would.
+/// CLFLUSH: faults as a load would, and reaches no device.
 pub fn clflush<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let at = F::linear::<u8, false>(cpu, op)?;
-    cpu.walk(at, crate::engine::soft::walk::Right::Read, cpu.cpl == 3)
-        .map(drop)
+    if cpu.mode.contains(Mode::LONG) && !is_canonical(at) {
+        return cpu.raise_fault(Fault {
+            noncanonical: true,
+            ..Fault::new(vector::GP, Some(0))
+        });
+    }
+    cpu.walk(at, Right::Read, cpu.cpl == 3).map(drop)
 }
 
 fn index_and_value(cpu: &Cpu) -> (u32, u64) {
@@ -487,3 +494,6 @@ pub fn sysexit(cpu: &mut Cpu, _: &Op) -> Step {
 pub fn has_descriptors(mode: Mode) -> bool {
     mode.contains(Mode::PROTECTED) && !mode.contains(Mode::V86)
 }
+
+#[cfg(test)]
+mod tests;

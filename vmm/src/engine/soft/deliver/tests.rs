@@ -198,7 +198,8 @@ impl Cpu {
 #[test]
 fn software_interrupts_are_checked_against_gate_and_iopl() {
     use Software::{Int, Int1, Trap};
-    let table: &[(u64, u8, Software, Option<(u8, Option<u32>)>)] = &[
+    type Row = (u64, u8, Software, Option<(u8, Option<u32>)>);
+    let table: &[Row] = &[
         // (CPL, or 4: virtual-8086 with IOPL 0; 7: with IOPL 3)
         (0, 0x20, Int, None),
         (3, 0x20, Int, Some((13, Some(0x20 * 8 + 2)))),
