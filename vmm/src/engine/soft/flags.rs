@@ -102,14 +102,15 @@ impl Flags {
         self.aux ^= change | change >> 1;
     }
 
-    /// After a shift, rotate or multiplication that computes carry and overflow by itself. AF is clear.
+    /// After a shift, which computes carry and overflow by itself. AF, which the manuals leave undefined, is set: as
+    /// AMD's Zen does.
     #[inline(always)]
-    pub fn set_result_cf_of<W: Word>(&mut self, result: W, cf: bool, of: bool) {
+    pub fn set_shifted<W: Word>(&mut self, result: W, cf: bool, of: bool) {
         self.result = result.to_i64();
-        self.aux = u64::from(cf) << 63 | u64::from(cf != of) << 62;
+        self.aux = AUX_AF | u64::from(cf) << 63 | u64::from(cf != of) << 62;
     }
 
-    /// Changes carry and overflow only (rotates).
+    /// Changes carry and overflow only (rotates, multiplications).
     #[inline(always)]
     pub fn set_cf_of(&mut self, cf: bool, of: bool) {
         self.aux = (self.aux & !(3 << 62)) | u64::from(cf) << 63 | u64::from(cf != of) << 62;

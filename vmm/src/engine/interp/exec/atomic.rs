@@ -51,8 +51,7 @@ pub fn cmpxchg_rr<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
         let new = cpu.regs.get::<W>(op.rm);
         cpu.regs.set(op.reg, new);
     } else {
-        // The destination is written too, with itself: 32 bits of it clear the upper half.
-        cpu.regs.set(op.reg, there);
+        // The destination is not written with itself: a 32-bit one keeps its upper half (as AMD's Zen does).
         cpu.regs.set(A, there);
     }
     Ok(())

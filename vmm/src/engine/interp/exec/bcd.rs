@@ -1,6 +1,7 @@
 //! DAA, DAS, AAA, AAS, AAM, AAD (Intel SDM volume 2). They are rare and exist outside 64-bit code only: written for
 //! reading.
 
+use super::alu::{Add, Binary, Sub};
 use crate::engine::interp::op::Op;
 use crate::engine::soft::cpu::{Cpu, Step, vector};
 use crate::engine::soft::flags::{AF, CF};
@@ -10,26 +11,30 @@ const AL: RegAt = RegAt::new(0);
 const AX: RegAt = RegAt::new(0);
 const AH: RegAt = RegAt::high(0);
 
-/// SF, ZF and PF of the result; CF and AF as said; OF clear.
-fn set_flags(cpu: &mut Cpu, result: u8, cf: bool, af: bool) {
-    cpu.flags.set_logic(result);
+/// Sets CF and AF over the flags an addition or subtraction left. Those are what AMD's Zen has where the manuals say
+/// "undefined".
+fn set_carries(cpu: &mut Cpu, cf: bool, af: bool) {
     let carries = if cf { CF } else { 0 } | if af { AF } else { 0 };
-    cpu.flags.set_arithmetic(cpu.flags.arithmetic() | carries);
+    cpu.flags
+        .set_arithmetic(cpu.flags.arithmetic() & !(CF | AF) | carries);
 }
 
 fn low_digit_adjusts(cpu: &Cpu) -> bool {
     cpu.regs.get::<u8>(AL) & 15 > 9 || cpu.flags.af()
 }
 
+/// What DAA adds and DAS subtracts, for the low and the high digit.
+fn adjustment(low: bool, high: bool) -> u8 {
+    u8::from(low) * 6 + u8::from(high) * 0x60
+}
+
 /// DAA.
 pub fn daa(cpu: &mut Cpu, _: &Op) -> Step {
     let old = cpu.regs.get::<u8>(AL);
     let (low, high) = (low_digit_adjusts(cpu), old > 0x99 || cpu.flags.cf());
-    let al = old
-        .wrapping_add(if low { 6 } else { 0 })
-        .wrapping_add(if high { 0x60 } else { 0 });
+    let al = Add::apply(&mut cpu.flags, old, adjustment(low, high));
     cpu.regs.set(AL, al);
-    set_flags(cpu, al, high, low);
+    set_carries(cpu, high, low);
     Ok(())
 }
 
@@ -37,34 +42,29 @@ pub fn daa(cpu: &mut Cpu, _: &Op) -> Step {
 pub fn das(cpu: &mut Cpu, _: &Op) -> Step {
     let old = cpu.regs.get::<u8>(AL);
     let (low, high) = (low_digit_adjusts(cpu), old > 0x99 || cpu.flags.cf());
-    let al = old
-        .wrapping_sub(if low { 6 } else { 0 })
-        .wrapping_sub(if high { 0x60 } else { 0 });
+    let al = Sub::apply(&mut cpu.flags, old, adjustment(low, high));
     cpu.regs.set(AL, al);
-    set_flags(cpu, al, high || low && old < 6, low);
+    set_carries(cpu, high || low && old < 6, low);
     Ok(())
 }
 
 /// AAA.
 pub fn aaa(cpu: &mut Cpu, _: &Op) -> Step {
-    let adjusts = low_digit_adjusts(cpu);
-    let ax = cpu.regs.get::<u16>(AX);
-    adjusted(cpu, if adjusts { ax.wrapping_add(0x106) } else { ax }, adjusts);
-    Ok(())
+    ascii::<Add>(cpu)
 }
 
 /// AAS.
 pub fn aas(cpu: &mut Cpu, _: &Op) -> Step {
-    let adjusts = low_digit_adjusts(cpu);
-    let ax = cpu.regs.get::<u16>(AX);
-    adjusted(cpu, if adjusts { ax.wrapping_sub(0x106) } else { ax }, adjusts);
-    Ok(())
+    ascii::<Sub>(cpu)
 }
 
-fn adjusted(cpu: &mut Cpu, ax: u16, carry: bool) {
-    let ax = ax & 0xff0f;
-    cpu.regs.set(AX, ax);
-    set_flags(cpu, ax as u8, carry, carry);
+fn ascii<O: Binary>(cpu: &mut Cpu) -> Step {
+    let adjusts = low_digit_adjusts(cpu);
+    let old = cpu.regs.get::<u16>(AX);
+    let ax = O::apply(&mut cpu.flags, old, if adjusts { 0x106u16 } else { 0 });
+    cpu.regs.set(AX, ax & 0xff0f);
+    set_carries(cpu, adjusts, adjusts);
+    Ok(())
 }
 
 /// AAM.
@@ -75,7 +75,7 @@ pub fn aam(cpu: &mut Cpu, op: &Op) -> Step {
         (Some(tens), Some(units)) => {
             cpu.regs.set(AH, tens);
             cpu.regs.set(AL, units);
-            set_flags(cpu, units, false, false);
+            cpu.flags.set_logic(units);
             Ok(())
         }
         _ => cpu.raise(vector::DE),
@@ -85,8 +85,7 @@ pub fn aam(cpu: &mut Cpu, op: &Op) -> Step {
 /// AAD.
 pub fn aad(cpu: &mut Cpu, op: &Op) -> Step {
     let tens = cpu.regs.get::<u8>(AH).wrapping_mul(op.imm as u8);
-    let al = cpu.regs.get::<u8>(AL).wrapping_add(tens);
+    let al = Add::apply(&mut cpu.flags, cpu.regs.get::<u8>(AL), tens);
     cpu.regs.set(AX, u16::from(al));
-    set_flags(cpu, al, false, false);
     Ok(())
 }

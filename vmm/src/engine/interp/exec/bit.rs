@@ -125,10 +125,17 @@ pub struct Reverse;
 /// POPCNT.
 pub struct Population;
 
+/// ZF says whether the source was 0. The other flags are undefined: here as on AMD's Zen, which clears them all but
+/// PF, the parity of the index.
 #[inline(always)]
 fn found<W: Word>(flags: &mut Flags, a: W, index: u32) -> Option<W> {
-    flags.set_zf(a == W::ZERO);
-    (a != W::ZERO).then(|| W::from_u64(index.into()))
+    if a == W::ZERO {
+        flags.set_logic(0u32);
+        return None;
+    }
+    // A bit beyond parity's reach, so that the result is never 0.
+    flags.set_logic(index | 1 << 8);
+    Some(W::from_u64(index.into()))
 }
 
 impl Count for Forward {

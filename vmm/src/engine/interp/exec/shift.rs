@@ -68,7 +68,7 @@ impl Shift for Shl {
         let before_last = a.to_u64() << (count - 1);
         let result = W::from_u64(before_last << 1);
         let cf = W::from_u64(before_last).sign();
-        flags.set_result_cf_of(result, cf, result.sign() != cf);
+        flags.set_shifted(result, cf, result.sign() != cf);
         result
     }
 }
@@ -78,7 +78,7 @@ impl Shift for Shr {
     fn apply<W: Word>(flags: &mut Flags, a: W, count: u32) -> W {
         let before_last = a.to_u64() >> (count - 1);
         let result = W::from_u64(before_last >> 1);
-        flags.set_result_cf_of(result, before_last & 1 != 0, W::from_u64(before_last).sign());
+        flags.set_shifted(result, before_last & 1 != 0, W::from_u64(before_last).sign());
         result
     }
 }
@@ -88,7 +88,7 @@ impl Shift for Sar {
     fn apply<W: Word>(flags: &mut Flags, a: W, count: u32) -> W {
         let before_last = a.to_i64() >> (count - 1);
         let result = W::from_u64((before_last >> 1) as u64);
-        flags.set_result_cf_of(result, before_last & 1 != 0, false);
+        flags.set_shifted(result, before_last & 1 != 0, false);
         result
     }
 }
@@ -176,20 +176,28 @@ pub fn m<O: Shift, W: Word, C: Count, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     Ok(())
 }
 
-/// SHLD (`LEFT`) or SHRD of `a`, bits coming in from `b`, by a masked count that is not 0.
+/// SHLD (`LEFT`) or SHRD of `a`, bits coming in from `b`, by a masked count that is not 0. Beyond the operand's 16
+/// bits, those of `b` come in once more, and CF is clear.
 #[inline(always)]
 fn double<const LEFT: bool, W: Word>(flags: &mut Flags, a: W, b: W, count: u32) -> W {
-    let (a_wide, b_wide) = (u128::from(a.to_u64()), u128::from(b.to_u64()));
-    let (result, cf) = if LEFT {
-        let before_last = (a_wide << W::BITS | b_wide) << (count - 1);
+    let wide = |high: W, low: W| u128::from(high.to_u64()) << W::BITS | u128::from(low.to_u64());
+    let beyond = count > W::BITS;
+    let (a, left) = if beyond { (b, count - W::BITS) } else { (a, count) };
+    if LEFT {
+        let before_last = wide(a, b) << (left - 1);
         let result = W::from_u64((before_last << 1 >> W::BITS) as u64);
-        (result, W::from_u64((before_last >> W::BITS) as u64).sign())
+        let cf = !beyond && W::from_u64((before_last >> W::BITS) as u64).sign();
+        // OF compares CF with the top bit that is left of the destination's own.
+        let top = count < W::BITS && result.sign();
+        flags.set_shifted(result, cf, top != cf);
+        result
     } else {
-        let before_last = (b_wide << W::BITS | a_wide) >> (count - 1);
-        (W::from_u64((before_last >> 1) as u64), before_last & 1 != 0)
-    };
-    flags.set_result_cf_of(result, cf, result.sign() != a.sign());
-    result
+        let before_last = wide(b, a) >> (left - 1);
+        let result = W::from_u64((before_last >> 1) as u64);
+        let of = result.sign() != (result << 1).sign();
+        flags.set_shifted(result, !beyond && before_last & 1 != 0, of);
+        result
+    }
 }
 
 /// SHLD, SHRD; destination in a register.

@@ -73,20 +73,6 @@ fn what_is_undefined_stays_so() {
 }
 
 #[test]
-fn clflush_checks_its_address_and_reads_nothing() {
-    let mut cpu = fixture::long(0);
-    for (at, ran) in [
-        (CODE, Ran::Done),
-        (DEVICE, Ran::Done),
-        (UNMAPPED, Ran::Fault(14, Some(0))),
-        (HOLE, GP),
-    ] {
-        set_reg(&mut cpu, RAX, at);
-        assert_eq!(run(&mut cpu, &[0x0f, 0xae, 0x38]), ran, "{at:#x}");
-    }
-}
-
-#[test]
 fn bound_is_signed_and_ends_included() {
     for (index, ran) in [
         (0xffff_fffeu64, Ran::Done),
