@@ -187,14 +187,18 @@ fn as_it_is(_: &mut Draft<'_>) -> Option<()> {
     Some(())
 }
 
-/// MOV to and from segment, control and debug registers is another group's.
+/// MOV to and from segment, control and debug registers: no random value will do, and most of it is for CPL 0.
+pub fn elsewhere(code: Code) -> bool {
+    use iced_x86::OpCodeOperandKind as Kind;
+    let special = [Kind::seg_reg, Kind::cr_reg, Kind::dr_reg, Kind::tr_reg];
+    code.op_code()
+        .op_kinds()
+        .iter()
+        .any(|kind| special.contains(kind))
+}
+
 fn no_special_registers(draft: &mut Draft<'_>) -> Option<()> {
-    let op_code = draft.instr.op_code();
-    let special = op_code.op_kinds().iter().any(|kind| {
-        use iced_x86::OpCodeOperandKind as Kind;
-        matches!(kind, Kind::seg_reg | Kind::cr_reg | Kind::dr_reg | Kind::tr_reg)
-    });
-    (!special).then_some(())
+    (!elsewhere(draft.instr.code())).then_some(())
 }
 
 /// Most divisions are to have a quotient that fits: the dividend's upper half is small, or just a sign.

@@ -8,7 +8,7 @@ use super::state::{Bits, FLAGS, Fault, State, fx_compared};
 use super::subject::Subject;
 use super::undefined::Host;
 use iced_x86::{Code, Instruction};
-use std::fmt::Write;
+use std::fmt::Debug;
 
 /// The encodings to choose from, by group: every group is as likely as any other.
 pub struct Repertoire {
@@ -96,19 +96,18 @@ impl Lockstep {
             subject.rflags = subject.rflags & !undefined | self.state.rflags & undefined;
             self.subject.adopt_flags(subject.rflags);
         }
-        let mut report = self.compare(&subject, native_fault, subject_fault);
+        let mut report = self.differences(&subject, native_fault, subject_fault);
         if report.is_empty() {
             return Ok(());
         }
-        let _ = write!(
-            report,
-            "{:?} {bytes:02x?} at {:#x}, before: {:#x?}",
+        report.push(format!(
+            "{:?} {bytes:02x?} at {:#x}, before: rflags {:#x}, registers {:#x?}",
             instr.code(),
             placed.at,
+            before.rflags,
             before.gprs
-        );
-        let _ = write!(report, " rflags {:#x}", before.rflags);
-        Err(report)
+        ));
+        Err(report.join("\n"))
     }
 
     fn draft(
@@ -144,66 +143,51 @@ impl Lockstep {
         }
     }
 
-    fn compare(
+    /// What the sides do not agree in, line by line.
+    fn differences(
         &mut self,
         subject: &State,
         native_fault: Option<Fault>,
         subject_fault: Option<Fault>,
-    ) -> String {
-        let mut report = String::new();
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut differ = |what: &str, silicon: &dyn Debug, interpreter: &dyn Debug| {
+            lines.push(format!(
+                "{what}: silicon {silicon:#x?}, interpreter {interpreter:#x?}"
+            ));
+        };
         let native = &self.state;
         if native_fault != subject_fault {
-            let _ = writeln!(
-                report,
-                "fault: silicon {native_fault:x?}, interpreter {subject_fault:x?}"
-            );
+            differ("exception", &native_fault, &subject_fault);
         }
-        for (n, (a, b)) in native.gprs.iter().zip(subject.gprs).enumerate() {
-            if *a != b {
-                let _ = writeln!(report, "register {n}: silicon {a:#x}, interpreter {b:#x}");
+        for (n, (a, b)) in native.gprs.iter().zip(&subject.gprs).enumerate() {
+            if a != b {
+                differ(&format!("register {n}"), a, b);
             }
         }
-        if (native.rflags ^ subject.rflags) & FLAGS != 0 {
-            let (a, b) = (native.rflags & FLAGS, subject.rflags & FLAGS);
-            let _ = writeln!(
-                report,
-                "flags: silicon {a:#x}, interpreter {b:#x}, differ in {:#x}",
-                a ^ b
-            );
+        let (a, b) = (native.rflags & FLAGS, subject.rflags & FLAGS);
+        if a != b {
+            differ(&format!("flags {:#x}", a ^ b), &a, &b);
         }
         if native.rip != subject.rip {
-            let _ = writeln!(
-                report,
-                "rip: silicon {:#x}, interpreter {:#x}",
-                native.rip, subject.rip
-            );
+            differ("rip", &native.rip, &subject.rip);
         }
         if !fx_compared(&native.fx).eq(fx_compared(&subject.fx)) {
-            let _ = writeln!(
-                report,
-                "x87/SSE: silicon {:x?}, interpreter {:x?}",
-                native.fx, subject.fx
-            );
+            differ("x87 and SSE", &native.fx, &subject.fx);
         }
         let half = SCRATCH_LEN / 2;
-        for (n, (a, b)) in self
-            .native
-            .scratch()
-            .chunks(half)
-            .zip(self.subject.scratch())
-            .enumerate()
-        {
+        let pages = self.native.scratch().chunks(half).zip(self.subject.scratch());
+        for (n, (a, b)) in pages.enumerate() {
             if a != b {
                 let at = a.iter().zip(b.iter()).position(|(a, b)| a != b).unwrap_or(0);
                 let end = (at + 16).min(half);
-                let (a, b) = (&a[at..end], &b[at..end]);
-                let _ = writeln!(
-                    report,
-                    "memory +{:#x}: silicon {a:x?}, interpreter {b:x?}",
-                    n * half + at
+                differ(
+                    &format!("memory +{:#x}", n * half + at),
+                    &&a[at..end],
+                    &&b[at..end],
                 );
             }
         }
-        report
+        lines
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::interp::exec::data;
 use crate::engine::interp::op::{Handler, Op};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
-use iced_x86::{Code, Mnemonic, Register};
+use iced_x86::{Code, Mnemonic};
 
 /// Evaluates an expression with the constant `$C` bound to a condition code 0..=15.
 macro_rules! by_condition {
@@ -148,6 +148,5 @@ fn is_conditional(source: Source<'_>) -> bool {
     code.condition_code() != ConditionCode::None
         && code.flow_control() == FlowControl::Next
         && code.op_code().table() == OpCodeTableKind::T0F
-        && source.instr.op0_register() != Register::ST0
         && matches!(code.op_code().op_code() >> 4, 4 | 9)
 }

@@ -1,9 +1,8 @@
-//! Far jumps, calls and returns, INT and IRET, LDS and its relatives.
+//! Far jumps, calls and returns, INT and IRET.
 
 use super::{Source, by_form, by_width};
 use crate::engine::interp::exec::far::{self, Far, FarCall, FarJump};
 use crate::engine::interp::op::{Handler, Op};
-use crate::engine::state::{DS, ES, FS, GS, SS};
 use iced_x86::{Code, Mnemonic};
 
 pub(super) fn compile(source: Source<'_>) -> Option<Op> {
@@ -18,11 +17,6 @@ pub(super) fn compile(source: Source<'_>) -> Option<Op> {
         Mnemonic::Int3 => source.op(far::breakpoint).ending(),
         Mnemonic::Int1 => source.op(far::debug_trap).ending(),
         Mnemonic::Into => source.op(far::overflow),
-        Mnemonic::Les => load_pointer(source, ES),
-        Mnemonic::Lss => load_pointer(source, SS),
-        Mnemonic::Lds => load_pointer(source, DS),
-        Mnemonic::Lfs => load_pointer(source, FS),
-        Mnemonic::Lgs => load_pointer(source, GS),
         _ => return None,
     };
     Some(op)
@@ -46,16 +40,4 @@ fn far_return(source: Source<'_>) -> Op {
         _ => 64,
     };
     source.op(by_width!(bits, W => far::far_return::<W> as Handler))
-}
-
-fn load_pointer(source: Source<'_>, index: usize) -> Op {
-    let form = source.form();
-    let op = by_width!(source.bits(0), W => by_form!(form, F => match index {
-        FS | GS => source.op(far::load_pointer::<W, F>),
-        _ => source.op(far::load_pointer_and_end::<W, F>).ending(),
-    }));
-    Op {
-        imm: index as u64,
-        ..op
-    }
 }

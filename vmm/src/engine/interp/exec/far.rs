@@ -1,7 +1,7 @@
-//! What goes by a selector: far jumps, calls and returns, interrupts by instruction, IRET, and loads of far pointers.
+//! What goes by a selector: far jumps, calls and returns, interrupts by instruction, IRET.
 //!
-//! The rules are in [`soft::transfer`](crate::engine::soft::transfer), [`soft::deliver`](crate::engine::soft::deliver) and
-//! [`soft::segment`](crate::engine::soft::segment); here are the operands. All but the pointer loads end their trace.
+//! The rules are in [`soft::transfer`](crate::engine::soft::transfer) and [`soft::deliver`](crate::engine::soft::deliver);
+//! here are the operands. All end their trace, and INTO where it interrupts.
 
 use crate::engine::interp::form::Form;
 use crate::engine::interp::op::Op;
@@ -57,21 +57,6 @@ pub fn far_memory<T: Far, W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let (offset, selector) = pointer::<W, F>(cpu, op)?;
     T::transfer(cpu, selector, offset.to_u64(), W::BITS, next(cpu, op))?;
     Err(Leave::Jump)
-}
-
-/// LDS, LES, LSS, LFS, LGS: segment register number [`Op::imm`] and a general register from a far pointer. LSS sets no
-/// interrupt shadow: it needs none.
-pub fn load_pointer<W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    let (offset, selector) = pointer::<W, F>(cpu, op)?;
-    cpu.load_segment(op.imm as usize % 6, selector)?;
-    cpu.regs.set(op.reg, offset);
-    Ok(())
-}
-
-/// [`load_pointer`] of a segment whose flatness traces depend on.
-pub fn load_pointer_and_end<W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    load_pointer::<W, F>(cpu, op)?;
-    op.finish(cpu)
 }
 
 /// RETF; [`Op::imm`] more bytes are dropped; `W` is the operand size.

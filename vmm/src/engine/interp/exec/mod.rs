@@ -15,11 +15,14 @@ pub mod flag;
 pub mod misc;
 pub mod muldiv;
 pub mod port;
+pub mod segment;
 pub mod shift;
 pub mod stack;
 pub mod string;
 pub mod system;
 pub mod unary;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod tests;
