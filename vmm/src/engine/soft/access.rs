@@ -118,12 +118,6 @@ impl Cpu {
         Ok(())
     }
 
-    /// Raises what a load of `len` bytes inside one page would raise, and does nothing else.
-    pub fn probe_load(&mut self, linear: u64, len: usize) -> Step {
-        self.check_linear(linear, len)?;
-        self.walk(linear, Right::Read, self.cpl == 3).map(drop)
-    }
-
     /// Loads as the processor itself does from descriptor tables and task state: with supervisor rights whatever CPL.
     pub fn load_system<W: Word>(&mut self, linear: u64) -> Step<W> {
         self.as_processor(|cpu| cpu.load(linear))

@@ -1,10 +1,9 @@
-//! Jumps, calls, returns, near and far; LOOP; INT and IRET.
+//! Near jumps, calls and returns; LOOP.
 
+use super::data::by_condition;
 use super::stack::flat_stack;
 use super::{Source, by_form, by_width};
-use crate::engine::interp::exec::branch::{
-    self, Always, Checked, Equal, Far, FarCall, FarJump, Flat, Long, NotEqual, Until,
-};
+use crate::engine::interp::exec::branch::{self, Always, Checked, Equal, Flat, Long, NotEqual, Until};
 use crate::engine::interp::op::{Handler, Op};
 use crate::engine::soft::mode::Mode;
 use iced_x86::{Code, ConditionCode, Mnemonic, OpKind};
@@ -33,46 +32,14 @@ macro_rules! by_near {
     };
 }
 
-/// Evaluates an expression with the constant `$C` for each of the 16 condition codes.
-macro_rules! by_condition {
-    ($code:expr, $N:ty) => {
-        match $code {
-            0 => branch::jump_if::<$N, 0>,
-            1 => branch::jump_if::<$N, 1>,
-            2 => branch::jump_if::<$N, 2>,
-            3 => branch::jump_if::<$N, 3>,
-            4 => branch::jump_if::<$N, 4>,
-            5 => branch::jump_if::<$N, 5>,
-            6 => branch::jump_if::<$N, 6>,
-            7 => branch::jump_if::<$N, 7>,
-            8 => branch::jump_if::<$N, 8>,
-            9 => branch::jump_if::<$N, 9>,
-            10 => branch::jump_if::<$N, 10>,
-            11 => branch::jump_if::<$N, 11>,
-            12 => branch::jump_if::<$N, 12>,
-            13 => branch::jump_if::<$N, 13>,
-            14 => branch::jump_if::<$N, 14>,
-            _ => branch::jump_if::<$N, 15> as Handler,
-        }
-    };
-}
-
 pub(super) fn compile(source: Source<'_>) -> Option<Op> {
     let instr = source.instr;
     let op = match instr.mnemonic() {
-        Mnemonic::Jmp => jump(source)?.ending(),
-        Mnemonic::Call => call(source)?.ending(),
+        Mnemonic::Jmp if !is_far(source) => jump(source).ending(),
+        Mnemonic::Call if !is_far(source) => call(source).ending(),
         Mnemonic::Ret => source
             .op(by_near!(source.mode, return_bits(source), N => branch::ret::<N> as Handler))
             .ending(),
-        Mnemonic::Retf => far_return(source).ending(),
-        Mnemonic::Iret => source.op(branch::interrupt_return::<u16>).ending(),
-        Mnemonic::Iretd => source.op(branch::interrupt_return::<u32>).ending(),
-        Mnemonic::Iretq => source.op(branch::interrupt_return::<u64>).ending(),
-        Mnemonic::Int => source.op(branch::interrupt).ending(),
-        Mnemonic::Int3 => source.op(branch::breakpoint).ending(),
-        Mnemonic::Int1 => source.op(branch::debug_trap).ending(),
-        Mnemonic::Into => source.op(branch::overflow),
         Mnemonic::Loop => source.op(count_down::<Always>(source)),
         Mnemonic::Loope => source.op(count_down::<Equal>(source)),
         Mnemonic::Loopne => source.op(count_down::<NotEqual>(source)),
@@ -83,6 +50,11 @@ pub(super) fn compile(source: Source<'_>) -> Option<Op> {
         _ => return None,
     };
     Some(op)
+}
+
+fn is_far(source: Source<'_>) -> bool {
+    let instr = source.instr;
+    instr.is_jmp_far() || instr.is_jmp_far_indirect() || instr.is_call_far() || instr.is_call_far_indirect()
 }
 
 /// Operand size of a relative branch.
@@ -104,7 +76,7 @@ fn is_relative(source: Source<'_>) -> bool {
 fn conditional(source: Source<'_>) -> Handler {
     // iced-x86 numbers the conditions as the encoding does, after a `None`.
     let code = source.instr.condition_code() as u8 - ConditionCode::o as u8;
-    by_near!(source.mode, branch_bits(source), N => by_condition!(code, N))
+    by_near!(source.mode, branch_bits(source), N => by_condition!(code, C => branch::jump_if::<N, C> as Handler))
 }
 
 fn count_down<U: Until>(source: Source<'_>) -> Handler {
@@ -120,10 +92,7 @@ fn jump_if_no_count(source: Source<'_>, count_bits: u32) -> Handler {
     })
 }
 
-fn jump(source: Source<'_>) -> Option<Op> {
-    if let Some(far) = far::<FarJump>(source) {
-        return Some(source.op(far));
-    }
+fn jump(source: Source<'_>) -> Op {
     let form = source.form();
     let run = if is_relative(source) {
         by_near!(source.mode, branch_bits(source), N => branch::jump::<N> as Handler)
@@ -132,13 +101,10 @@ fn jump(source: Source<'_>) -> Option<Op> {
     } else {
         by_near!(source.mode, source.bits(0), N => branch::jump_register::<N> as Handler)
     };
-    Some(source.op(run))
+    source.op(run)
 }
 
-fn call(source: Source<'_>) -> Option<Op> {
-    if let Some(far) = far::<FarCall>(source) {
-        return Some(source.op(far));
-    }
+fn call(source: Source<'_>) -> Op {
     let form = source.form();
     let run = if is_relative(source) {
         by_near!(source.mode, branch_bits(source), N => branch::call::<N> as Handler)
@@ -147,28 +113,13 @@ fn call(source: Source<'_>) -> Option<Op> {
     } else {
         by_near!(source.mode, source.bits(0), N => branch::call_register::<N> as Handler)
     };
-    Some(source.op(run))
-}
-
-fn far<T: Far>(source: Source<'_>) -> Option<Handler> {
-    let form = source.form();
-    Some(match source.instr.code() {
-        Code::Jmp_ptr1616 | Code::Call_ptr1616 => branch::far_immediate::<T, u16>,
-        Code::Jmp_ptr1632 | Code::Call_ptr1632 => branch::far_immediate::<T, u32>,
-        Code::Jmp_m1616 | Code::Call_m1616 => by_form!(form, F => branch::far_memory::<T, u16, F>),
-        Code::Jmp_m1632 | Code::Call_m1632 => by_form!(form, F => branch::far_memory::<T, u32, F>),
-        _ => return None,
-    })
+    source.op(run)
 }
 
 fn return_bits(source: Source<'_>) -> u32 {
     match source.instr.code() {
-        Code::Retnw | Code::Retnw_imm16 | Code::Retfw | Code::Retfw_imm16 => 16,
-        Code::Retnd | Code::Retnd_imm16 | Code::Retfd | Code::Retfd_imm16 => 32,
+        Code::Retnw | Code::Retnw_imm16 => 16,
+        Code::Retnd | Code::Retnd_imm16 => 32,
         _ => 64,
     }
-}
-
-fn far_return(source: Source<'_>) -> Op {
-    source.op(by_width!(return_bits(source), W => branch::far_return::<W> as Handler))
 }

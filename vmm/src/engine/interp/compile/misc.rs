@@ -1,4 +1,4 @@
-//! NOP in its many forms, HLT, BOUND, CLFLUSH, fences, UD.
+//! NOP in its many forms, HLT, BOUND, fences, UD.
 
 use super::{Source, by_form};
 use crate::engine::interp::exec::misc;
@@ -10,11 +10,20 @@ pub(super) fn compile(source: Source<'_>) -> Option<Op> {
     let op = match source.instr.mnemonic() {
         Mnemonic::Hlt => source.op(misc::halt).ending(),
         Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => source.op(misc::undefined).ending(),
-        Mnemonic::Clflush => source.op(by_form!(form, F => misc::flush_line::<F>)),
         Mnemonic::Bound if source.instr.code() == Code::Bound_r16_m1616 => {
             source.op(by_form!(form, F => misc::bound::<u16, u32, F>))
         }
         Mnemonic::Bound => source.op(by_form!(form, F => misc::bound::<u32, u64, F>)),
+        // 0F0D with a register: AMD processors know no such prefetch.
+        _ if matches!(
+            source.instr.code(),
+            Code::Reservednop_rm16_r16_0F0D
+                | Code::Reservednop_rm32_r32_0F0D
+                | Code::Reservednop_rm64_r64_0F0D
+        ) =>
+        {
+            source.op(misc::undefined).ending()
+        }
         mnemonic if NOTHING.contains(&mnemonic) => source.op(misc::nothing),
         _ => return None,
     };

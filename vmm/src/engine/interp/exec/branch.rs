@@ -1,4 +1,4 @@
-//! Jumps, calls and returns, near and far; interrupts by instruction.
+//! Near jumps, calls and returns; LOOP.
 //!
 //! [`Near`] is what a near branch does to the instruction pointer. A target outside the code segment or not canonical is
 //! #GP(0) of the branch itself, before it pushed or popped anything. In 64-bit code the operand-size prefix counts,
@@ -8,7 +8,6 @@ use super::stack::{AnyStack, Stack, Stack32, Stack64};
 use crate::engine::interp::form::Form;
 use crate::engine::interp::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
-use crate::engine::soft::deliver::Software;
 use crate::engine::soft::regs::RegAt;
 use crate::engine::soft::word::Word;
 use std::marker::PhantomData;
@@ -181,92 +180,5 @@ pub fn ret<N: Near>(cpu: &mut Cpu, op: &Op) -> Step {
     let target = N::Stack::peek::<N::Word>(cpu)?.to_u64();
     cpu.rip = N::target(cpu, target)?;
     N::Stack::drop(cpu, N::Word::BYTES as u64 + op.imm);
-    Err(Leave::Jump)
-}
-
-/// A far transfer: JMP or CALL.
-pub trait Far: 'static {
-    /// Does it; `next` is the instruction behind.
-    fn transfer(cpu: &mut Cpu, selector: u16, offset: u64, bits: u32, next: u64) -> Step;
-}
-/// JMP far.
-pub struct FarJump;
-/// CALL far.
-pub struct FarCall;
-impl Far for FarJump {
-    fn transfer(cpu: &mut Cpu, selector: u16, offset: u64, bits: u32, next: u64) -> Step {
-        cpu.far_jump(selector, offset, bits, next)
-    }
-}
-impl Far for FarCall {
-    fn transfer(cpu: &mut Cpu, selector: u16, offset: u64, bits: u32, next: u64) -> Step {
-        cpu.far_call(selector, offset, bits, next)
-    }
-}
-
-/// Address of the next instruction, as wide as the code.
-fn next(cpu: &Cpu, op: &Op) -> u64 {
-    cpu.cut_ip(op.next(cpu))
-}
-
-/// JMP or CALL to an immediate far pointer: [`Op::imm`] is selector and offset; `W` the operand size.
-pub fn far_immediate<T: Far, W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
-    let offset = W::from_u64(op.imm & 0xffff_ffff).to_u64();
-    T::transfer(cpu, (op.imm >> 32) as u16, offset, W::BITS, next(cpu, op))?;
-    Err(Leave::Jump)
-}
-
-/// JMP or CALL through a far pointer in memory. In 64-bit code REX.W does not widen the offset, as on AMD processors.
-pub fn far_memory<T: Far, W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    // The pointer is checked against the segment's limit whole: first byte of the offset, last of the selector.
-    let at = F::linear::<W, false>(cpu, op)?;
-    let selector_op = Op {
-        disp: op.disp.wrapping_add(W::BYTES as i32),
-        ..*op
-    };
-    let selector_at = F::linear::<u16, false>(cpu, &selector_op)?;
-    let offset = cpu.load::<W>(at)?.to_u64();
-    let selector = cpu.load::<u16>(selector_at)?;
-    T::transfer(cpu, selector, offset, W::BITS, next(cpu, op))?;
-    Err(Leave::Jump)
-}
-
-/// RETF; [`Op::imm`] more bytes are dropped; `W` is the operand size.
-pub fn far_return<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.far_return(W::BITS, op.imm as u16)?;
-    Err(Leave::Jump)
-}
-
-/// IRET, IRETD, IRETQ.
-pub fn interrupt_return<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.iret(W::BITS, next(cpu, op))?;
-    Err(Leave::Jump)
-}
-
-/// INT n.
-pub fn interrupt(cpu: &mut Cpu, op: &Op) -> Step {
-    software(cpu, op, op.imm as u8, Software::Int)
-}
-
-/// INT3.
-pub fn breakpoint(cpu: &mut Cpu, op: &Op) -> Step {
-    software(cpu, op, 3, Software::Trap)
-}
-
-/// INTO.
-pub fn overflow(cpu: &mut Cpu, op: &Op) -> Step {
-    if !cpu.flags.of() {
-        return Ok(());
-    }
-    software(cpu, op, 4, Software::Trap)
-}
-
-/// INT1 (ICEBP).
-pub fn debug_trap(cpu: &mut Cpu, op: &Op) -> Step {
-    software(cpu, op, 1, Software::Int1)
-}
-
-fn software(cpu: &mut Cpu, op: &Op, vector: u8, kind: Software) -> Step {
-    cpu.software_interrupt(vector, kind, next(cpu, op))?;
     Err(Leave::Jump)
 }

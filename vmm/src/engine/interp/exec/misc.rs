@@ -1,4 +1,4 @@
-//! NOP and its many forms, HLT, BOUND, CLFLUSH, the undefined instructions.
+//! NOP and its many forms, HLT, BOUND, the undefined instructions.
 
 use crate::engine::interp::form::Form;
 use crate::engine::interp::op::Op;
@@ -23,12 +23,6 @@ pub fn halt(cpu: &mut Cpu, op: &Op) -> Step {
     cpu.halted = true;
     cpu.attention = true;
     op.finish(cpu)
-}
-
-/// CLFLUSH: what a byte's load would raise, and no load.
-pub fn flush_line<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    let at = F::linear::<u8, false>(cpu, op)?;
-    cpu.probe_load(at, 1)
 }
 
 /// BOUND: `W` is the operand size, `Pair` twice that. #BR if the signed index is outside the bounds, ends included.

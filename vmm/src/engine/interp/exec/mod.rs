@@ -10,6 +10,7 @@ pub mod bcd;
 pub mod bit;
 pub mod branch;
 pub mod data;
+pub mod far;
 pub mod flag;
 pub mod misc;
 pub mod muldiv;
@@ -21,5 +22,7 @@ pub mod string;
 pub mod system;
 pub mod unary;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod tests;

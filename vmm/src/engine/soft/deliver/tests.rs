@@ -1,4 +1,7 @@
 <<<<<<< HEAD
+<<<<<<< HEAD
+=======
+>>>>>>> i-control
 //! Written expectations: every way into a handler and back, and what becomes of faults on the way.
 
 use super::*;
@@ -534,6 +537,9 @@ fn a_task_gate_switches_and_pushes_the_code_there() {
     assert_eq!(get::<u8>(&cpu, GDT + u64::from(TASK_B) + 5), 0x89);
     assert_eq!(get::<u32>(&cpu, TSS_B + 36) & NT as u32, 0);
 }
+<<<<<<< HEAD
 =======
 
 >>>>>>> i-integer
+=======
+>>>>>>> i-control

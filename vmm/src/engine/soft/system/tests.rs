@@ -1,4 +1,7 @@
 <<<<<<< HEAD
+<<<<<<< HEAD
+=======
+>>>>>>> i-control
 //! Written expectations: control registers, MSRs, ports, LLDT and LTR, and the instructions that probe descriptors.
 
 use super::Probe;
@@ -283,6 +286,9 @@ fn probes_see_what_the_privilege_may_know() {
         assert_eq!(cpu.probe_descriptor(selector, Rights), Ok(None), "{selector:#x}");
     }
 }
+<<<<<<< HEAD
 =======
 
 >>>>>>> i-integer
+=======
+>>>>>>> i-control

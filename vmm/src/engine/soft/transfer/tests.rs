@@ -1,4 +1,7 @@
 <<<<<<< HEAD
+<<<<<<< HEAD
+=======
+>>>>>>> i-control
 //! Written expectations: far jumps and calls through every descriptor, returns, task switches, SYSCALL and SYSENTER.
 
 use crate::engine::soft::cpu::{Cpu, Event};
@@ -400,6 +403,7 @@ fn sysenter_exists_outside_long_mode_only() {
     let step = cpu.sysexit();
     assert_eq!(fault(&mut cpu, step), Some((6, None)));
 }
+<<<<<<< HEAD
 
 mod arbitrary {
     //! Whatever a guest puts into its tables and onto its stack: nothing panics, a failure changes nothing, and a success
@@ -507,3 +511,5 @@ mod arbitrary {
 =======
 
 >>>>>>> i-integer
+=======
+>>>>>>> i-control
