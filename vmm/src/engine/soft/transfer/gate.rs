@@ -24,9 +24,8 @@ struct Target {
 impl Cpu {
     pub(super) fn far_gate(&mut self, far: &FarTransfer, gate: Descriptor) -> Step {
         let target = self.gate_target(far, gate)?;
-        let inner = far.kind == Far::Call
-            && !target.descriptor.is_conforming()
-            && target.descriptor.dpl() < self.cpl;
+        let inner =
+            far.kind == Far::Call && !target.descriptor.is_conforming() && target.descriptor.dpl() < self.cpl;
         if inner {
             return self.call_inner(far, &target);
         }
