@@ -20,9 +20,11 @@ mod stack;
 mod string;
 mod system;
 mod unary;
+mod vector;
 
 use super::form::address;
 use super::op::{Handler, Op};
+use crate::engine::cpu_model::CpuModel;
 use crate::engine::soft::cpu::{Cpu, Step};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
@@ -38,6 +40,8 @@ pub struct Source<'a> {
     pub instr: &'a Instruction,
     /// The mode it was decoded in.
     pub mode: Mode,
+    /// What the guest is offered: an instruction of a hidden feature is undefined.
+    pub model: &'a CpuModel,
 }
 
 /// A [`super::form::Form`], as a value.
@@ -138,12 +142,13 @@ pub fn decode(bytes: &[u8], mode: Mode, at: u64) -> Option<Instruction> {
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 17] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 18] = [
         alu::compile,
         data::compile,
         stack::compile,
         branch::compile,
         string::compile,
+        vector::compile,
         atomic::compile,
         bcd::compile,
         bit::compile,

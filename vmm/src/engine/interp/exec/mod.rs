@@ -21,6 +21,7 @@ pub mod stack;
 pub mod string;
 pub mod system;
 pub mod unary;
+pub mod vector;
 
 #[cfg(test)]
 mod control_tests;

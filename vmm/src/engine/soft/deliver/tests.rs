@@ -1,5 +1,6 @@
 <<<<<<< HEAD
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
 >>>>>>> i-control
 //! Written expectations: every way into a handler and back, and what becomes of faults on the way.
@@ -543,3 +544,6 @@ fn a_task_gate_switches_and_pushes_the_code_there() {
 >>>>>>> i-integer
 =======
 >>>>>>> i-control
+=======
+
+>>>>>>> i-vector

@@ -1,5 +1,6 @@
 <<<<<<< HEAD
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
 >>>>>>> i-control
 //! Written expectations: control registers, MSRs, ports, LLDT and LTR, and the instructions that probe descriptors.
@@ -292,3 +293,6 @@ fn probes_see_what_the_privilege_may_know() {
 >>>>>>> i-integer
 =======
 >>>>>>> i-control
+=======
+
+>>>>>>> i-vector

@@ -1,5 +1,6 @@
 <<<<<<< HEAD
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
 >>>>>>> i-control
 //! Written expectations: far jumps and calls through every descriptor, returns, task switches, SYSCALL and SYSENTER.
@@ -513,3 +514,6 @@ mod arbitrary {
 >>>>>>> i-integer
 =======
 >>>>>>> i-control
+=======
+
+>>>>>>> i-vector
