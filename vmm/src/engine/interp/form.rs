@@ -7,7 +7,6 @@ use crate::engine::soft::word::Word;
 
 /// A way to a linear address.
 pub trait Form: 'static {
-<<<<<<< HEAD
     /// The offset in the segment, cut to the address size: what LEA gives.
     fn offset(cpu: &Cpu, op: &Op) -> u64;
 
@@ -19,15 +18,12 @@ pub trait Form: 'static {
     #[inline(always)]
     fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
         Self::linear_at::<W, WRITE>(cpu, op, 0)
-=======
-    /// The linear address of an access to a `W`; `WRITE`: it will be stored to. Checks what segmentation asks for.
-    fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64>;
+    }
 
     /// The same for `len` bytes, 1 or more: operands that are no [`Word`].
     #[inline(always)]
     fn bytes<const WRITE: bool>(cpu: &mut Cpu, op: &Op, _len: u32) -> Step<u64> {
         Self::linear::<u8, WRITE>(cpu, op)
->>>>>>> i-vector
     }
 }
 

@@ -39,16 +39,7 @@ const CR4_BITS: [(u64, &str); 15] = [
     (1 << 21, "SMAP"),
 ];
 
-<<<<<<< HEAD
-/// x87 control word and MXCSR after FNINIT and RESET: what a component not in an XSAVE image has.
-const FCW_INIT: u16 = 0x37f;
-const MXCSR_INIT: u32 = 0x1f80;
-const XSTATE_BV: usize = 512;
-
 /// The CPU model a software engine offers by default: the default one without what these engines lack.
-=======
-/// The CPU model a software engine offers: the default one without what these engines lack.
->>>>>>> i-vector
 pub fn interp_model() -> CpuModel {
     software_model(CpuModel::default_level())
 }

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
->>>>>>> i-control
 //! Written expectations: every way into a handler and back, and what becomes of faults on the way.
 
 use super::*;
@@ -538,12 +533,3 @@ fn a_task_gate_switches_and_pushes_the_code_there() {
     assert_eq!(get::<u8>(&cpu, GDT + u64::from(TASK_B) + 5), 0x89);
     assert_eq!(get::<u32>(&cpu, TSS_B + 36) & NT as u32, 0);
 }
-<<<<<<< HEAD
-=======
-
->>>>>>> i-integer
-=======
->>>>>>> i-control
-=======
-
->>>>>>> i-vector

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
->>>>>>> i-control
 //! Written expectations: control registers, MSRs, ports, LLDT and LTR, and the instructions that probe descriptors.
 
 use super::Probe;
@@ -287,12 +282,3 @@ fn probes_see_what_the_privilege_may_know() {
         assert_eq!(cpu.probe_descriptor(selector, Rights), Ok(None), "{selector:#x}");
     }
 }
-<<<<<<< HEAD
-=======
-
->>>>>>> i-integer
-=======
->>>>>>> i-control
-=======
-
->>>>>>> i-vector

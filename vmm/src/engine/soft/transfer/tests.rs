@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
->>>>>>> i-control
 //! Written expectations: far jumps and calls through every descriptor, returns, task switches, SYSCALL and SYSENTER.
 
 use crate::engine::soft::cpu::{Cpu, Event};
@@ -404,15 +399,14 @@ fn sysenter_exists_outside_long_mode_only() {
     let step = cpu.sysexit();
     assert_eq!(fault(&mut cpu, step), Some((6, None)));
 }
-<<<<<<< HEAD
 
 mod arbitrary {
     //! Whatever a guest puts into its tables and onto its stack: nothing panics, a failure changes nothing, and a success
     //! gives a state hardware could be in.
 
-    use super::super::Software;
     use super::*;
     use crate::engine::soft::cpu::{Fault, Leave, Step};
+    use crate::engine::soft::deliver::Software;
     use proptest::prelude::*;
 
     /// Descriptors near to valid ones: any type, privilege and flags, small or flat.
@@ -509,11 +503,3 @@ mod arbitrary {
         }
     }
 }
-=======
-
->>>>>>> i-integer
-=======
->>>>>>> i-control
-=======
-
->>>>>>> i-vector
