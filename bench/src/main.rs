@@ -1,1 +1,45 @@
-fn main() {}
+//! Measures the product's parts: one subcommand each, which prints its tables, rewrites its section of
+//! `bench/RESULTS.md` and writes every value as a JSON line under `target/bench/`.
+
+mod crossing;
+mod report;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Worldswitch: measurements")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Rings, doorbells and synchronous calls, against what else a Unix has to pass a message
+    Crossing {
+        /// Fewer and shorter repeats: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The other process of a measurement; started by it
+    #[command(hide = true)]
+    Peer,
+}
+
+/// What a measurement may fail with: all of it is for the reader of the terminal.
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().what {
+        What::Crossing { quick } => crossing::run(quick),
+        What::Peer => crossing::peer::serve(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -59,106 +59,107 @@ fn planned_header_is_accepted_and_gives_the_plan_back() {
 
 type Change = fn(&mut Header);
 
+const WRONG: &[(&str, Change, LayoutError)] = &[
+    ("magic", |h| h.magic ^= 1, LayoutError::Magic(MAGIC ^ 1)),
+    ("version", |h| h.version = 2, LayoutError::Version { found: 2 }),
+    ("no channels", |h| h.channels = 0, LayoutError::Channels(0)),
+    ("65 channels", |h| h.channels = 65, LayoutError::Channels(65)),
+    (
+        "all ones",
+        |h| h.channels = u32::MAX,
+        LayoutError::Channels(u32::MAX),
+    ),
+    ("row missing", |h| h.channels = 3, LayoutError::UnknownKind(0)),
+    ("kind", |h| h.table[1].kind = 9, LayoutError::UnknownKind(9)),
+    ("no control", |h| h.table[0].kind = 2, LayoutError::Control(0)),
+    ("two controls", |h| h.table[1].kind = 1, LayoutError::Control(1)),
+    (
+        "down slots odd",
+        |h| h.table[1].down_slots = 63,
+        LayoutError::Slots {
+            channel: 1,
+            slots: 63,
+        },
+    ),
+    (
+        "down slots 0",
+        |h| h.table[0].down_slots = 0,
+        LayoutError::Slots { channel: 0, slots: 0 },
+    ),
+    (
+        "down slots 1",
+        |h| h.table[0].down_slots = 1,
+        LayoutError::Slots { channel: 0, slots: 1 },
+    ),
+    (
+        "up slots many",
+        |h| h.table[0].up_slots = 2 * MAX_SLOTS,
+        LayoutError::Slots {
+            channel: 0,
+            slots: 2 * MAX_SLOTS,
+        },
+    ),
+    (
+        "slot 0 bytes",
+        |h| h.table[1].slot_bytes = 0,
+        LayoutError::SlotBytes { channel: 1, bytes: 0 },
+    ),
+    (
+        "slot odd",
+        |h| h.table[1].slot_bytes = 500,
+        LayoutError::SlotBytes {
+            channel: 1,
+            bytes: 500,
+        },
+    ),
+    (
+        "slot large",
+        |h| h.table[1].slot_bytes = MAX_SLOT_BYTES + 64,
+        LayoutError::SlotBytes {
+            channel: 1,
+            bytes: MAX_SLOT_BYTES + 64,
+        },
+    ),
+    (
+        "down over header",
+        |h| h.table[0].down_at = 0,
+        LayoutError::Place {
+            channel: 0,
+            found: 0,
+            expected: RINGS_AT as u64,
+        },
+    ),
+    (
+        "rings overlap",
+        |h| h.table[1].down_at = h.table[0].down_at,
+        LayoutError::Place {
+            channel: 1,
+            found: 0x4000,
+            expected: 0x8000,
+        },
+    ),
+    (
+        "up beyond",
+        |h| h.table[1].up_at = u64::MAX,
+        LayoutError::Place {
+            channel: 1,
+            found: u64::MAX,
+            expected: 0x1_1000,
+        },
+    ),
+    (
+        "total",
+        |h| h.total_bytes += 1,
+        LayoutError::Size {
+            header: 0x1_4001,
+            actual: 0x1_4000,
+        },
+    ),
+];
+
 #[test]
 fn every_field_is_judged() {
-    let cases: &[(&str, Change, LayoutError)] = &[
-        ("magic", |h| h.magic ^= 1, LayoutError::Magic(MAGIC ^ 1)),
-        ("version", |h| h.version = 2, LayoutError::Version { found: 2 }),
-        ("no channels", |h| h.channels = 0, LayoutError::Channels(0)),
-        ("65 channels", |h| h.channels = 65, LayoutError::Channels(65)),
-        (
-            "all ones",
-            |h| h.channels = u32::MAX,
-            LayoutError::Channels(u32::MAX),
-        ),
-        ("row missing", |h| h.channels = 3, LayoutError::UnknownKind(0)),
-        ("kind", |h| h.table[1].kind = 9, LayoutError::UnknownKind(9)),
-        ("no control", |h| h.table[0].kind = 2, LayoutError::Control(0)),
-        ("two controls", |h| h.table[1].kind = 1, LayoutError::Control(1)),
-        (
-            "down slots odd",
-            |h| h.table[1].down_slots = 63,
-            LayoutError::Slots {
-                channel: 1,
-                slots: 63,
-            },
-        ),
-        (
-            "down slots 0",
-            |h| h.table[0].down_slots = 0,
-            LayoutError::Slots { channel: 0, slots: 0 },
-        ),
-        (
-            "down slots 1",
-            |h| h.table[0].down_slots = 1,
-            LayoutError::Slots { channel: 0, slots: 1 },
-        ),
-        (
-            "up slots many",
-            |h| h.table[0].up_slots = 2 * MAX_SLOTS,
-            LayoutError::Slots {
-                channel: 0,
-                slots: 2 * MAX_SLOTS,
-            },
-        ),
-        (
-            "slot 0 bytes",
-            |h| h.table[1].slot_bytes = 0,
-            LayoutError::SlotBytes { channel: 1, bytes: 0 },
-        ),
-        (
-            "slot odd",
-            |h| h.table[1].slot_bytes = 500,
-            LayoutError::SlotBytes {
-                channel: 1,
-                bytes: 500,
-            },
-        ),
-        (
-            "slot large",
-            |h| h.table[1].slot_bytes = MAX_SLOT_BYTES + 64,
-            LayoutError::SlotBytes {
-                channel: 1,
-                bytes: MAX_SLOT_BYTES + 64,
-            },
-        ),
-        (
-            "down over header",
-            |h| h.table[0].down_at = 0,
-            LayoutError::Place {
-                channel: 0,
-                found: 0,
-                expected: RINGS_AT as u64,
-            },
-        ),
-        (
-            "rings overlap",
-            |h| h.table[1].down_at = h.table[0].down_at,
-            LayoutError::Place {
-                channel: 1,
-                found: 0x4000,
-                expected: 0x8000,
-            },
-        ),
-        (
-            "up beyond",
-            |h| h.table[1].up_at = u64::MAX,
-            LayoutError::Place {
-                channel: 1,
-                found: u64::MAX,
-                expected: 0x1_1000,
-            },
-        ),
-        (
-            "total",
-            |h| h.total_bytes += 1,
-            LayoutError::Size {
-                header: 0x1_4001,
-                actual: 0x1_4000,
-            },
-        ),
-    ];
-    for (name, change, expected) in cases {
+    for (name, change, expected) in WRONG {
         let (mut header, total) = good();
         change(&mut header);
         assert_eq!(Layout::check(&header, total), Err(expected.clone()), "{name}");

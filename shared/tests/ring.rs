@@ -314,9 +314,7 @@ fn a_slot_that_announces_more_than_fits_is_an_error_once_and_passed_over() {
 #[test]
 fn a_slot_filled_piecewise_is_one_payload_and_a_dropped_one_never_was() {
     let mut pair = Pair::new(2, 0);
-    let mut slot = pair.producer.reserve().unwrap();
-    slot.append(b"lost").unwrap();
-    drop(slot);
+    pair.producer.reserve().unwrap().append(b"lost").unwrap();
     let mut slot = pair.producer.reserve().unwrap();
     for part in [&b"one "[..], b"", b"pay", b"load"] {
         slot.append(part).unwrap();

@@ -6,14 +6,14 @@
 //! ([`Board::settle`]). It never blocks and never looks at the host.
 
 use crate::bus::{
-    Access, Channelled, Claim, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed, Width,
-    Wires,
+    Access, Change, Channelled, Claim, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed,
+    Width, Wires,
 };
 use crate::dev::chipset::acpi::{self, AcpiConfig, AcpiError};
 use crate::dev::chipset::interrupts::Interrupts;
 use crate::dev::chipset::ioapic::{self, IoApic};
 use crate::dev::chipset::lapic::{self, LocalApic, TscScale};
-use crate::dev::chipset::pci::Pci;
+use crate::dev::chipset::pci::{PciBus, intx};
 use crate::dev::chipset::pic::PicPair;
 use crate::dev::chipset::pit::Pit;
 use crate::dev::chipset::pm::Pm;
@@ -25,10 +25,13 @@ use crate::engine::{Op, Reply};
 use crate::mem::{GuestMemory, IOAPIC_BASE, MemoryError, PCI_HOLE};
 use crate::time::Ns;
 use shared::abi::counters::VmmCounter;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use thiserror::Error;
 use vmdriver_shim::crossing::{Crossing, CrossingError};
 
+/// Edge or level of IRQ 8 to 15.
+const ELCR_HIGH: u16 = 0x4d1;
 /// Channel of the serial port.
 const CONSOLE_CHANNEL: u8 = 1;
 
@@ -49,29 +52,24 @@ enum Part {
 }
 
 /// Who has which ports, and whether the bus cuts wide accesses into bytes for it.
-const PORTS: &[(u16, u16, Splitting, Part)] = &[
-    (0x20, 0x21, Splitting::Bytes, Part::Pics),
-    (0x40, 0x43, Splitting::Bytes, Part::Pit),
-    (0x60, 0x60, Splitting::Bytes, Part::Keyboard),
-    (0x61, 0x61, Splitting::Bytes, Part::Pit),
-    (0x64, 0x64, Splitting::Bytes, Part::Keyboard),
-    (0x70, 0x73, Splitting::Bytes, Part::Rtc),
-    (0x80, 0x8f, Splitting::Bytes, Part::Post),
-    (0x92, 0x92, Splitting::Bytes, Part::Keyboard),
-    (0xa0, 0xa1, Splitting::Bytes, Part::Pics),
-    (0x3f8, 0x3ff, Splitting::Bytes, Part::Uart),
-    (0x4d0, 0x4d1, Splitting::Bytes, Part::Pics),
-    (0x600, 0x63f, Splitting::Native, Part::Pm),
-    (0xcf8, 0xcff, Splitting::Native, Part::Pci),
+const PORTS: &[(&[RangeInclusive<u16>], Splitting, Part)] = &[
+    (&PicPair::PORTS, Splitting::Bytes, Part::Pics),
+    (&Pit::PORTS, Splitting::Bytes, Part::Pit),
+    (&I8042::PORTS, Splitting::Bytes, Part::Keyboard),
+    (&Rtc::PORTS, Splitting::Bytes, Part::Rtc),
+    (&PostPort::PORTS, Splitting::Bytes, Part::Post),
+    (&[Uart::PORTS], Splitting::Bytes, Part::Uart),
+    (&[Pm::PORTS], Splitting::Native, Part::Pm),
+    (&[PciBus::PORTS], Splitting::Native, Part::Pci),
 ];
 
 /// Who drives which wire. 0..=15 are also the 8259s' inputs, but for the PIT's, which is their IRQ 0 and GSI 2.
 mod wire {
     pub const KEYBOARD: u8 = 1;
     pub const PIT: u8 = crate::dev::chipset::interrupts::PIT_WIRE;
-    pub const COM1: u8 = 4;
+    pub const COM1: u8 = crate::dev::uart::Uart::GSI;
     pub const RTC: u8 = 8;
-    pub const SCI: u8 = 9;
+    pub const SCI: u8 = crate::dev::chipset::pm::Pm::SCI_GSI;
     pub const AUX: u8 = 12;
 }
 
@@ -120,7 +118,7 @@ pub struct Board {
     rtc: Rtc,
     keyboard: I8042,
     post: PostPort,
-    pci: Pci,
+    pci: PciBus,
     pm: Pm,
     uart: Uart,
     debug_exit: Option<DebugExit>,
@@ -148,12 +146,15 @@ impl Board {
         let lapic = LocalApic::new(signals.clone(), tsc, phys_bits);
         let mut interrupts = Interrupts::new(PicPair::new(), IoApic::default(), lapic);
         interrupts.virtual_wire();
+        // As firmware leaves it: the SCI and the interrupts PCI is routed to are level-triggered.
+        let [_, elcr_high] = intx::ELCR.to_le_bytes();
+        let _always_a_register = interrupts.port_write(Ns(0), ELCR_HIGH, Width::Byte, elcr_high.into());
         let mut board = Self {
             pit: Pit::new(line(wire::PIT)?),
             rtc: Rtc::new(line(wire::RTC)?, unix_ns, &cmos(memory.ram_bytes())),
             keyboard: I8042::new(line(wire::KEYBOARD)?, line(wire::AUX)?, signals.clone()),
             post: PostPort::default(),
-            pci: Pci::new(signals.clone()),
+            pci: PciBus::new(&wires, signals.clone()).ok_or(BoardError::Wire(intx::PIRQ_GSIS[0]))?,
             pm: Pm::new(line(wire::SCI)?, signals.clone()),
             uart: Uart::new(line(wire::COM1)?, crossing.channel(CONSOLE_CHANNEL)?),
             debug_exit: debug_exit.map(|port| DebugExit::new(port, signals.clone())),
@@ -171,27 +172,31 @@ impl Board {
     }
 
     fn claim(&mut self) -> Result<(), BoardError> {
-        for &(first, last, splitting, device) in PORTS {
-            self.ports.claim(Claim {
-                first,
-                last,
-                splitting,
-                device,
-            })?;
+        for &(ranges, splitting, device) in PORTS {
+            for ports in ranges {
+                self.claim_ports(ports, splitting, device)?;
+            }
         }
-        if let Some(debug_exit) = &self.debug_exit {
-            let ports = debug_exit.ports();
-            let (first, last) = (*ports.start(), *ports.end());
-            self.ports.claim(Claim {
-                first,
-                last,
-                splitting: Splitting::Native,
-                device: Part::DebugExit,
-            })?;
+        if let Some(ports) = self.debug_exit.as_ref().map(DebugExit::ports) {
+            self.claim_ports(&ports, Splitting::Native, Part::DebugExit)?;
         }
         self.mmio.claim(IOAPIC_BASE, ioapic::REGION_BYTES, Part::IoApic)?;
         self.follow_lapic();
         Ok(())
+    }
+
+    fn claim_ports(
+        &mut self,
+        ports: &RangeInclusive<u16>,
+        splitting: Splitting,
+        device: Part,
+    ) -> Result<(), Overlap> {
+        self.ports.claim(Claim {
+            first: *ports.start(),
+            last: *ports.end(),
+            splitting,
+            device,
+        })
     }
 
     /// The local APIC's page is where IA32_APIC_BASE says, if it is anywhere.
@@ -339,10 +344,14 @@ impl Board {
         }
     }
 
-    /// Carries changes of the wires to the interrupt controllers.
+    /// Carries changes of the wires to the interrupt controllers. PIRQs raise ISA wires in turn, which raise nothing.
     pub fn settle(&mut self) {
-        if self.wires.changed() {
-            self.interrupts.wires(self.wires.take());
+        while self.wires.changed() {
+            let changes: Vec<Change> = self.wires.take().collect();
+            for &change in &changes {
+                self.pci.follow(change);
+            }
+            self.interrupts.wires(changes);
         }
     }
 
@@ -359,8 +368,8 @@ impl Board {
     }
 
     /// Presses the power button.
-    pub fn press_power_button(&mut self, now: Ns) {
-        self.pm.press_power_button(now);
+    pub fn press_power_button(&mut self) {
+        self.pm.press_power_button();
     }
 
     /// Sends off console output that waits for more to go with it.

@@ -106,7 +106,7 @@ impl Machine {
                 return Some(Outcome::Stopped);
             }
             if self.ear.orders.take_power_button() {
-                self.board.press_power_button(now);
+                self.board.press_power_button();
             }
         }
         self.board.advance(now);

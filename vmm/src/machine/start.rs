@@ -126,7 +126,7 @@ fn start(socket: &Arc<Socket>) -> Result<(Machine, FromVmm), StartError> {
     let Selected {
         mut engine,
         model,
-        line,
+        why,
         warnings,
     } = select(spec.engine, &memory, &CpuModel::default_level())?;
     for warning in warnings {
@@ -153,7 +153,7 @@ fn start(socket: &Arc<Socket>) -> Result<(Machine, FromVmm), StartError> {
     let ear = Ear::listen(Arc::clone(socket), kick_bell, engine.kick_handle()).map_err(StartError::Ear)?;
     let started = FromVmm::Started {
         engine: engine.name().into(),
-        why: line,
+        why,
     };
     Ok((Machine::new(engine, board, crossing, ear, clock), started))
 }

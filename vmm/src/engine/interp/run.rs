@@ -211,7 +211,6 @@ impl<O: Outside> Interp<O> {
     /// Delivers a fault of the instruction at rip, which is over thereby.
     fn deliver(&mut self, fault: Fault) -> Result<(), Exit> {
         self.over();
-        eprintln!("DBG fault {fault:x?} rip {:x} mode {:?} cs {:x?} ss {:x?}  cr0 {:x} regs {:x?} icount {}", self.cpu.rip, self.cpu.mode, self.cpu.segments[1], self.cpu.segments[2], self.cpu.cr0, self.cpu.regs.all(), self.instructions);
         self.cpu.deliver_fault(fault).map_err(undelivered)
     }
 
