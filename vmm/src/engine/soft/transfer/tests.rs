@@ -404,9 +404,9 @@ mod arbitrary {
     //! Whatever a guest puts into its tables and onto its stack: nothing panics, a failure changes nothing, and a success
     //! gives a state hardware could be in.
 
-    use super::super::Software;
     use super::*;
     use crate::engine::soft::cpu::{Fault, Leave, Step};
+    use crate::engine::soft::deliver::Software;
     use proptest::prelude::*;
 
     /// Descriptors near to valid ones: any type, privilege and flags, small or flat.
