@@ -233,7 +233,7 @@ fn near_bit(draft: &mut Draft<'_>) -> Option<()> {
         return Some(());
     }
     let register = instr.op1_register();
-    if register == instr.memory_base() || register == instr.memory_index() {
+    if !draft.well_inside() {
         return None;
     }
     let (low, high) = (

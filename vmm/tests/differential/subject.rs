@@ -10,7 +10,7 @@ use iced_x86::{Decoder, DecoderOptions};
 use std::sync::Arc;
 use vmm::engine::cpu_model::CpuModel;
 use vmm::engine::interp::compile::{Source, compile};
-use vmm::engine::soft::cpu::{Cpu, Leave};
+use vmm::engine::soft::cpu::{Cpu, Leave, vector};
 use vmm::engine::state::{CS, CpuState, Segment};
 use vmm::mem::GuestMemory;
 
@@ -78,7 +78,11 @@ impl Subject {
             Err(Leave::Fault) => self.cpu.fault.take().map(|fault| Fault {
                 vector: fault.vector,
                 code: fault.code.unwrap_or(0),
-                address: fault.address,
+                address: if fault.vector == vector::PF {
+                    fault.address
+                } else {
+                    0
+                },
             }),
             Err(leave) => panic!("{leave:?}: {:?}", self.cpu.exit),
         };
