@@ -6,10 +6,9 @@
 
 use super::native::{SCRATCH, SCRATCH_LEN};
 use super::state::{Bits, Fault, State};
-use iced_x86::{Decoder, DecoderOptions};
 use std::sync::Arc;
 use vmm::engine::cpu_model::CpuModel;
-use vmm::engine::interp::compile::{Source, compile};
+use vmm::engine::interp::compile::{Source, compile, decode};
 use vmm::engine::soft::cpu::{Cpu, Leave, vector};
 use vmm::engine::state::{CS, CpuState, Segment};
 use vmm::mem::GuestMemory;
@@ -62,8 +61,8 @@ impl Subject {
     }
 
     /// Runs one instruction as if it lay at `at`.
-    pub fn run(&mut self, bytes: &[u8], at: u64, bits: Bits) -> (State, Option<Fault>) {
-        let instr = Decoder::with_ip(bits.bitness(), bytes, 0, DecoderOptions::NONE).decode();
+    pub fn run(&mut self, bytes: &[u8], at: u64) -> (State, Option<Fault>) {
+        let instr = decode(bytes, self.cpu.mode, 0).unwrap();
         let op = compile(Source {
             instr: &instr,
             mode: self.cpu.mode,

@@ -11,7 +11,6 @@ use super::compile::{self, Source};
 use super::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::mode::Mode;
-use iced_x86::{Decoder, DecoderOptions, Instruction};
 use std::collections::HashMap;
 
 /// Most operations of a trace.
@@ -215,7 +214,7 @@ pub fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> 
     let mut ops = Vec::with_capacity(8);
     let mut at = 0u64;
     while ops.len() < most && at <= MOST_BYTES && (at as usize) < have {
-        let Some(instr) = decode(cpu, &bytes[at as usize..have], at) else {
+        let Some(instr) = compile::decode(&bytes[at as usize..have], cpu.mode, at) else {
             if have < in_page || !ops.is_empty() {
                 break;
             }
@@ -265,7 +264,7 @@ fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
     let have = head.len() + LONGEST;
     cpu.read_code(second, &mut bytes[head.len()..have]);
     let mut ops = Vec::with_capacity(2);
-    let Some(instr) = decode(cpu, &bytes[..have.min(LONGEST)], 0) else {
+    let Some(instr) = compile::decode(&bytes[..have.min(LONGEST)], cpu.mode, 0) else {
         return cpu.raise_gp();
     };
     cpu.check_code_limit(cpu.rip, instr.len())?;
@@ -285,11 +284,4 @@ fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
         phys,
         second: Some(second),
     })
-}
-
-/// `None`: the bytes end before the instruction does. An invalid instruction decodes to one that raises #UD.
-fn decode(cpu: &Cpu, bytes: &[u8], at: u64) -> Option<Instruction> {
-    let mut decoder = Decoder::with_ip(cpu.mode.bitness(), bytes, at, DecoderOptions::NONE);
-    let instr = decoder.decode();
-    (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instr)
 }

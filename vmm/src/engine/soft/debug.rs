@@ -140,3 +140,6 @@ impl Cpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

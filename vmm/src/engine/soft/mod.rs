@@ -11,6 +11,7 @@
 //! | [`walk`] | page walks of every kind, accessed and dirty bits, protection, fault codes |
 //! | [`tlb`] | software TLB: one compare checks tag, right and page crossing |
 //! | [`access`] | loads and stores by linear address: fast path, split pages, MMIO, pages that hold code |
+//! | [`bulk`] | runs of string elements inside a page |
 //! | [`code_pages`] | which physical pages hold decoded code, and what a write to them owes |
 //! | [`descriptor`] | descriptors and gates, read from GDT and LDT |
 //! | [`segment`] | segment registers: loads, checks, segmented addresses |
@@ -25,11 +26,14 @@
 //! A software engine's wall (engines.md section 4) is here: guest code reaches memory only through [`access`].
 
 pub mod access;
+pub mod bulk;
 pub mod code_pages;
 pub mod cpu;
 pub mod debug;
 pub mod deliver;
 pub mod descriptor;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod flags;
 pub mod mode;
 pub mod regs;

@@ -256,3 +256,6 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

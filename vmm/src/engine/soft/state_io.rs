@@ -266,3 +266,6 @@ impl Cpu {
         pending
     }
 }
+
+#[cfg(test)]
+mod tests;

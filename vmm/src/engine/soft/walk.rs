@@ -303,3 +303,6 @@ impl Leaf {
         self.dirty = entry & D != 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

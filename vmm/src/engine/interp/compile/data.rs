@@ -1,5 +1,5 @@
 //! MOV between general registers, memory and immediates; MOVZX, MOVSX, MOVSXD; LEA; XCHG; CMOVcc; SETcc; BSWAP; XLAT;
-//! CBW and its relatives; everything that does nothing.
+//! CBW and its relatives.
 
 use super::{Source, by_form, by_width};
 use crate::engine::interp::exec::data;
@@ -26,6 +26,8 @@ macro_rules! by_condition {
         }
     };
 }
+
+pub(super) use by_condition;
 
 pub(super) fn compile(source: Source<'_>) -> Option<Op> {
     let form = source.form();
@@ -55,9 +57,6 @@ pub(super) fn compile(source: Source<'_>) -> Option<Op> {
                 ..source.op(run)
             });
         }
-        Mnemonic::Salc => data::salc,
-        Mnemonic::Clflush => by_form!(form, F => data::flush::<F>),
-        mnemonic if does_nothing(mnemonic) => data::nop,
         _ => return conditional(source),
     };
     Some(source.op(run))
@@ -122,38 +121,6 @@ fn extend<const SIGNED: bool>(source: Source<'_>) -> Handler {
     } else {
         data::extend_rr::<From, To, SIGNED>
     }))
-}
-
-fn does_nothing(mnemonic: Mnemonic) -> bool {
-    matches!(
-        mnemonic,
-        Mnemonic::Nop
-            | Mnemonic::Reservednop
-            | Mnemonic::Pause
-            | Mnemonic::Endbr32
-            | Mnemonic::Endbr64
-            | Mnemonic::Prefetch
-            | Mnemonic::Prefetchw
-            | Mnemonic::Prefetchwt1
-            | Mnemonic::Prefetchnta
-            | Mnemonic::Prefetcht0
-            | Mnemonic::Prefetcht1
-            | Mnemonic::Prefetcht2
-            | Mnemonic::Cldemote
-            // NOPs on a CPU without CET and MPX; compilers rely on it.
-            | Mnemonic::Rdsspd
-            | Mnemonic::Rdsspq
-            | Mnemonic::Bndcl
-            | Mnemonic::Bndcn
-            | Mnemonic::Bndcu
-            | Mnemonic::Bndldx
-            | Mnemonic::Bndmk
-            | Mnemonic::Bndmov
-            | Mnemonic::Bndstx
-            | Mnemonic::Lfence
-            | Mnemonic::Mfence
-            | Mnemonic::Sfence
-    )
 }
 
 /// CMOVcc and SETcc. The condition code is in the last four bits of the opcode.

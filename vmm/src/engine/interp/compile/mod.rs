@@ -7,10 +7,18 @@ mod alu;
 mod atomic;
 mod bcd;
 mod bit;
+mod branch;
 mod data;
+mod far;
+mod flag;
+mod misc;
 mod muldiv;
+mod port;
 mod segment;
 mod shift;
+mod stack;
+mod string;
+mod system;
 mod unary;
 
 use super::form::address;
@@ -18,7 +26,10 @@ use super::op::{Handler, Op};
 use crate::engine::soft::cpu::{Cpu, Step};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
+
+/// The LOCK prefix.
+const LOCK: u8 = 0xf0;
 
 /// An instruction to be compiled. Its IP, as given to the decoder, is its distance from the trace's first byte.
 #[derive(Clone, Copy)]
@@ -105,10 +116,38 @@ macro_rules! by_form {
 }
 pub(super) use {by_form, by_width};
 
+/// Decodes one instruction, `at` bytes behind its trace's first. `None`: the bytes end before it does; an invalid one
+/// compiles to #UD.
+///
+/// As AMD processors decode: near branches honour the operand-size prefix in 64-bit code, far pointers ignore REX.W.
+/// LOCK MOV CR0, AMD's other way to CR8, is a feature (AltMovCr8) the CPU model has not.
+pub fn decode(bytes: &[u8], mode: Mode, at: u64) -> Option<Instruction> {
+    let decode_as = |options| {
+        let mut decoder = Decoder::with_ip(mode.bitness(), bytes, at, options);
+        let instr = decoder.decode();
+        (decoder.last_error() != DecoderError::NoMoreBytes).then_some(instr)
+    };
+    let instr = decode_as(DecoderOptions::AMD)?;
+    let cr8 = [instr.op0_register(), instr.op1_register()].contains(&Register::CR8);
+    let locked = bytes.iter().take(instr.len()).any(|&byte| byte == LOCK);
+    if cr8 && locked {
+        return decode_as(DecoderOptions::NONE);
+    }
+    Some(instr)
+}
+
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 9] = [
+    let groups: [fn(Source<'_>) -> Option<Op>; 17] = [
+        system::compile,
         alu::compile,
+        branch::compile,
+        far::compile,
+        stack::compile,
+        string::compile,
+        flag::compile,
+        port::compile,
+        misc::compile,
         data::compile,
         unary::compile,
         shift::compile,

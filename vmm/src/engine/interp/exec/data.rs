@@ -9,18 +9,6 @@ use crate::engine::soft::word::Word;
 const A: RegAt = RegAt::new(0);
 const D: RegAt = RegAt::new(2);
 
-/// Does nothing: NOP, PAUSE, ENDBR, prefetches, fences (one vCPU sees its own order), and the encodings reserved as
-/// NOPs. A memory operand is not touched.
-pub fn nop(_: &mut Cpu, _: &Op) -> Step {
-    Ok(())
-}
-
-/// CLFLUSH and relatives: nothing to flush, but the address is checked as a byte load's.
-pub fn flush<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    let at = F::linear::<u8, false>(cpu, op)?;
-    cpu.load::<u8>(at).map(drop)
-}
-
 /// MOV register, register.
 pub fn mov_rr<W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
     let value = cpu.regs.get::<W>(op.rm);
@@ -184,13 +172,6 @@ pub fn xlat<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let distance = u64::from(cpu.regs.get::<u8>(A));
     let at = F::linear_at::<u8, false>(cpu, op, distance)?;
     let value = cpu.load::<u8>(at)?;
-    cpu.regs.set(A, value);
-    Ok(())
-}
-
-/// SALC (undocumented, D6): AL is CF in every bit.
-pub fn salc(cpu: &mut Cpu, _: &Op) -> Step {
-    let value = if cpu.flags.cf() { 0xff_u8 } else { 0 };
     cpu.regs.set(A, value);
     Ok(())
 }

@@ -8,11 +8,21 @@ pub mod alu;
 pub mod atomic;
 pub mod bcd;
 pub mod bit;
+pub mod branch;
 pub mod data;
+pub mod far;
+pub mod flag;
+pub mod misc;
 pub mod muldiv;
+pub mod port;
 pub mod segment;
 pub mod shift;
+pub mod stack;
+pub mod string;
+pub mod system;
 pub mod unary;
 
+#[cfg(test)]
+mod control_tests;
 #[cfg(test)]
 mod tests;

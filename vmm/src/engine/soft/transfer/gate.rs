@@ -111,13 +111,15 @@ impl Cpu {
         self.install_code(target.selector, target.descriptor, cpl)?;
         self.update_mode();
         self.set_stack_pointer(sp);
-        self.push_bits(target.bits, old_ss.into())?;
-        self.push_bits(target.bits, old_sp)?;
-        for &value in parameters[..target.parameters].iter().rev() {
-            self.push_bits(target.bits, value)?;
-        }
-        self.push_bits(target.bits, old_cs.into())?;
-        self.push_bits(target.bits, far.return_ip)?;
+        self.on_new_stack(|cpu| {
+            cpu.push_bits(target.bits, old_ss.into())?;
+            cpu.push_bits(target.bits, old_sp)?;
+            for &value in parameters[..target.parameters].iter().rev() {
+                cpu.push_bits(target.bits, value)?;
+            }
+            cpu.push_bits(target.bits, old_cs.into())?;
+            cpu.push_bits(target.bits, far.return_ip)
+        })?;
         self.check_target(target.descriptor, target.offset)?;
         self.rip = target.offset;
         Ok(())
