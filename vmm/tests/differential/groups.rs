@@ -153,6 +153,53 @@ pub const GROUPS: &[Group] = &[
         adjust: often_aligned,
     },
     Group {
+        name: "branch",
+        mnemonics: &[
+            Mnemonic::Jo,
+            Mnemonic::Jno,
+            Mnemonic::Jb,
+            Mnemonic::Jae,
+            Mnemonic::Je,
+            Mnemonic::Jne,
+            Mnemonic::Jbe,
+            Mnemonic::Ja,
+            Mnemonic::Js,
+            Mnemonic::Jns,
+            Mnemonic::Jp,
+            Mnemonic::Jnp,
+            Mnemonic::Jl,
+            Mnemonic::Jge,
+            Mnemonic::Jle,
+            Mnemonic::Jg,
+            Mnemonic::Jmp,
+            Mnemonic::Jcxz,
+            Mnemonic::Jecxz,
+            Mnemonic::Jrcxz,
+            Mnemonic::Loop,
+            Mnemonic::Loope,
+            Mnemonic::Loopne,
+        ],
+        adjust: short_count,
+    },
+    Group {
+        name: "flag",
+        mnemonics: &[
+            Mnemonic::Clc,
+            Mnemonic::Stc,
+            Mnemonic::Cmc,
+            Mnemonic::Cld,
+            Mnemonic::Std,
+            Mnemonic::Lahf,
+            Mnemonic::Sahf,
+        ],
+        adjust: as_it_is,
+    },
+    Group {
+        name: "stack",
+        mnemonics: &[Mnemonic::Push, Mnemonic::Pop, Mnemonic::Call],
+        adjust: stack_in_scratch,
+    },
+    Group {
         name: "decimal",
         mnemonics: &[
             Mnemonic::Daa,
@@ -187,16 +234,37 @@ fn as_it_is(_: &mut Draft<'_>) -> Option<()> {
     Some(())
 }
 
-/// MOV to and from segment, control and debug registers: no random value will do, and most of it is for CPL 0.
+/// Segment, control and debug registers, for which no random value will do; indirect and far branches, which would go
+/// anywhere; branches that cut the address to 16 bits.
 pub fn elsewhere(code: Code) -> bool {
-    use iced_x86::OpCodeOperandKind as Kind;
-    let special = [Kind::seg_reg, Kind::cr_reg, Kind::dr_reg, Kind::tr_reg];
-    code.op_code()
-        .op_kinds()
-        .iter()
-        .any(|kind| special.contains(kind))
+    use iced_x86::{FlowControl, OpCodeOperandKind as Kind};
+    let special = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::seg_reg
+                | Kind::cr_reg
+                | Kind::dr_reg
+                | Kind::tr_reg
+                | Kind::es
+                | Kind::cs
+                | Kind::ss
+                | Kind::ds
+                | Kind::fs
+                | Kind::gs
+                | Kind::br16_1
+                | Kind::br16_2
+                | Kind::farbr2_2
+                | Kind::farbr4_2
+        )
+    };
+    let indirect = matches!(
+        code.flow_control(),
+        FlowControl::IndirectBranch | FlowControl::IndirectCall
+    );
+    indirect || code.op_code().op_kinds().iter().any(special)
 }
 
+/// Without what is tested [`elsewhere`].
 fn no_special_registers(draft: &mut Draft<'_>) -> Option<()> {
     (!elsewhere(draft.instr.code())).then_some(())
 }
@@ -233,7 +301,7 @@ fn near_bit(draft: &mut Draft<'_>) -> Option<()> {
         return Some(());
     }
     let register = instr.op1_register();
-    if register == instr.memory_base() || register == instr.memory_index() {
+    if !draft.well_inside() {
         return None;
     }
     let (low, high) = (
@@ -257,5 +325,27 @@ fn often_aligned(draft: &mut Draft<'_>) -> Option<()> {
     if draft.instr.mnemonic() == Mnemonic::Cmpxchg16b && !draft.random.one_in(4) {
         draft.shift_memory((draft.at % 16).wrapping_neg());
     }
+    Some(())
+}
+
+/// LOOP and JCXZ see a small count every other time.
+fn short_count(draft: &mut Draft<'_>) -> Option<()> {
+    no_special_registers(draft)?;
+    if draft.random.one_in(2) {
+        let count = draft.random.below(3);
+        draft.poke(Register::RCX, count);
+    }
+    Some(())
+}
+
+/// The stack lies in the scratch pages, or across the upper end.
+fn stack_in_scratch(draft: &mut Draft<'_>) -> Option<()> {
+    no_special_registers(draft)?;
+    if let Some((_, top)) = draft.pokes.iter().find(|(n, _)| *n == 4) {
+        // RSP addresses the operand too: good if it points at a stack all the same.
+        return (top.wrapping_sub(SCRATCH) < SCRATCH_LEN as u64).then_some(());
+    }
+    let top = SCRATCH + draft.random.below(SCRATCH_LEN as u64 + 4);
+    draft.poke(Register::RSP, top);
     Some(())
 }
