@@ -4,7 +4,7 @@
 //! not make sense of, a group's `adjust` puts right.
 
 use super::generate::Draft;
-use super::native::{SCRATCH, SCRATCH_LEN};
+use super::native::{LANDING, SCRATCH, SCRATCH_LEN};
 use super::state::Bits;
 use iced_x86::{Code, EncodingKind, Mnemonic, OpKind, Register};
 
@@ -164,6 +164,96 @@ pub const GROUPS: &[Group] = &[
         ],
         adjust: as_it_is,
     },
+    Group {
+        name: "flag",
+        mnemonics: &[
+            Mnemonic::Cmc,
+            Mnemonic::Clc,
+            Mnemonic::Stc,
+            Mnemonic::Cld,
+            Mnemonic::Std,
+            Mnemonic::Lahf,
+            Mnemonic::Sahf,
+            Mnemonic::Cli,
+            Mnemonic::Sti,
+            Mnemonic::Hlt,
+            Mnemonic::Ud2,
+            Mnemonic::Bound,
+        ],
+        adjust: as_it_is,
+    },
+    Group {
+        name: "stack",
+        mnemonics: &[
+            Mnemonic::Push,
+            Mnemonic::Pop,
+            Mnemonic::Pushf,
+            Mnemonic::Pushfd,
+            Mnemonic::Pushfq,
+            Mnemonic::Pusha,
+            Mnemonic::Pushad,
+            Mnemonic::Popa,
+            Mnemonic::Popad,
+            Mnemonic::Enter,
+            Mnemonic::Leave,
+        ],
+        adjust: stack_in_scratch,
+    },
+    Group {
+        name: "branch",
+        mnemonics: &[
+            Mnemonic::Jmp,
+            Mnemonic::Call,
+            Mnemonic::Jo,
+            Mnemonic::Jno,
+            Mnemonic::Jb,
+            Mnemonic::Jae,
+            Mnemonic::Je,
+            Mnemonic::Jne,
+            Mnemonic::Jbe,
+            Mnemonic::Ja,
+            Mnemonic::Js,
+            Mnemonic::Jns,
+            Mnemonic::Jp,
+            Mnemonic::Jnp,
+            Mnemonic::Jl,
+            Mnemonic::Jge,
+            Mnemonic::Jle,
+            Mnemonic::Jg,
+            Mnemonic::Jecxz,
+            Mnemonic::Jrcxz,
+            Mnemonic::Loop,
+            Mnemonic::Loope,
+            Mnemonic::Loopne,
+        ],
+        adjust: to_the_landing,
+    },
+    Group {
+        name: "string",
+        mnemonics: &[
+            Mnemonic::Movsb,
+            Mnemonic::Movsw,
+            Mnemonic::Movsd,
+            Mnemonic::Movsq,
+            Mnemonic::Stosb,
+            Mnemonic::Stosw,
+            Mnemonic::Stosd,
+            Mnemonic::Stosq,
+            Mnemonic::Lodsb,
+            Mnemonic::Lodsw,
+            Mnemonic::Lodsd,
+            Mnemonic::Lodsq,
+            Mnemonic::Cmpsb,
+            Mnemonic::Cmpsw,
+            Mnemonic::Cmpsd,
+            Mnemonic::Cmpsq,
+            Mnemonic::Scasb,
+            Mnemonic::Scasw,
+            Mnemonic::Scasd,
+            Mnemonic::Scasq,
+        ],
+        adjust: repeated,
+    },
 ];
 
 impl Group {
@@ -256,6 +346,100 @@ fn near_bit(draft: &mut Draft<'_>) -> Option<()> {
 fn often_aligned(draft: &mut Draft<'_>) -> Option<()> {
     if draft.instr.mnemonic() == Mnemonic::Cmpxchg16b && !draft.random.one_in(4) {
         draft.shift_memory((draft.at % 16).wrapping_neg());
+    }
+    Some(())
+}
+
+/// RSP, and RBP for frames, point into the scratch pages; segment registers stay out of it (the host's differ).
+fn stack_in_scratch(draft: &mut Draft<'_>) -> Option<()> {
+    let kinds = draft.instr.op_code().op_kinds();
+    use iced_x86::OpCodeOperandKind as Kind;
+    let segment = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::es | Kind::cs | Kind::ss | Kind::ds | Kind::fs | Kind::gs
+        )
+    };
+    let addressed = |register| [draft.instr.memory_base(), draft.instr.memory_index()].contains(&register);
+    if kinds.iter().any(segment) || addressed(Register::RSP) || addressed(Register::ESP) {
+        return None;
+    }
+    let stack = draft.scratch_address();
+    draft.poke(Register::RSP, stack);
+    if matches!(draft.instr.mnemonic(), Mnemonic::Enter | Mnemonic::Leave) {
+        let frame = draft.scratch_address();
+        draft.poke(Register::RBP, frame);
+    }
+    if draft.instr.mnemonic() == Mnemonic::Enter {
+        // A frame that fits, with links to it below RBP and room above the end of the pages.
+        let (size, level) = (draft.random.below(0x200), draft.random.below(34));
+        draft.instr.set_immediate16(size as u16);
+        draft.instr.set_immediate8_2nd(level as u8);
+        let top = SCRATCH + 0x1000 + draft.random.below(0x800);
+        draft.poke(Register::RSP, top);
+        let frame = SCRATCH + 0x1000 + draft.random.below(0x800);
+        draft.poke(Register::RBP, frame);
+    }
+    Some(())
+}
+
+/// Branches go to the slot's landing; counts are small now and then.
+fn to_the_landing(draft: &mut Draft<'_>) -> Option<()> {
+    let target = draft.slot + LANDING;
+    let instr = draft.instr;
+    let far = instr.is_jmp_far()
+        || instr.is_jmp_far_indirect()
+        || instr.is_call_far()
+        || instr.is_call_far_indirect();
+    if far || instr.op0_kind() == OpKind::Memory {
+        return None;
+    }
+    if instr.op0_kind() == OpKind::Register {
+        let register = instr.op0_register();
+        let native = register.size() * 8 == draft.bits.bitness() as usize;
+        if !native || matches!(register, Register::RSP | Register::ESP) {
+            return None;
+        }
+        let nowhere = draft.bits == Bits::B64 && draft.random.one_in(8);
+        draft.poke(register, if nowhere { 1 << 47 | target } else { target });
+    } else {
+        let count = match draft.random.below(3) {
+            0 => draft.random.value(),
+            1 => draft.random.below(3),
+            _ => draft.random.value() << 32 | draft.random.below(3),
+        };
+        draft.poke(Register::RCX, count);
+    }
+    if instr.mnemonic() == Mnemonic::Call {
+        let stack = draft.scratch_address();
+        draft.poke(Register::RSP, stack);
+    }
+    Some(())
+}
+
+/// A repeat prefix now and then, and a count that mostly stays in the scratch pages. SSE instructions with a string
+/// instruction's name are none.
+fn repeated(draft: &mut Draft<'_>) -> Option<()> {
+    if !draft.instr.is_string_instruction() {
+        return None;
+    }
+    match draft.random.below(4) {
+        0 => draft.instr.set_has_repne_prefix(true),
+        1 | 2 => draft.instr.set_has_rep_prefix(true),
+        _ => {}
+    }
+    let count = if draft.random.one_in(16) {
+        draft.random.below(0x2000)
+    } else {
+        draft.random.below(80)
+    };
+    draft.poke(Register::RCX, count);
+    if draft.random.one_in(4) {
+        // Operands that overlap.
+        let from = draft.scratch_address();
+        let distance = draft.random.below(32);
+        draft.poke(Register::RSI, from);
+        draft.poke(Register::RDI, from + 16 - distance);
     }
     Some(())
 }
