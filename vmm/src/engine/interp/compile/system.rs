@@ -1,7 +1,8 @@
 //! System instructions: tables, control and debug registers, MSRs, TLB and cache maintenance, SYSCALL and SYSENTER.
 
 use super::{Source, by_form, by_width, undefined};
-use crate::engine::interp::exec::system::{self as exec, Gdtr, Idtr, InMemory, InRegister, Table};
+use crate::engine::interp::exec::system as exec;
+use crate::engine::interp::exec::system::selectors::{self, Gdtr, Idtr, InMemory, InRegister, Table};
 use crate::engine::interp::op::{Handler, Op};
 use crate::engine::soft::mode::Mode;
 use crate::engine::state::{FS, GS};
@@ -70,18 +71,18 @@ fn tables(source: Source<'_>) -> Option<Op> {
 fn store_table<T: Table>(source: Source<'_>) -> Handler {
     let form = source.form();
     if source.mode.contains(Mode::CODE64) {
-        by_form!(form, F => exec::store_table::<T, u64, F>)
+        by_form!(form, F => selectors::store_table::<T, u64, F>)
     } else {
-        by_form!(form, F => exec::store_table::<T, u32, F>)
+        by_form!(form, F => selectors::store_table::<T, u32, F>)
     }
 }
 
 fn load_table<T: Table>(source: Source<'_>) -> Handler {
     let form = source.form();
     if source.mode.contains(Mode::CODE64) {
-        by_form!(form, F => exec::load_table::<T, u64, F>)
+        by_form!(form, F => selectors::load_table::<T, u64, F>)
     } else {
-        by_form!(form, F => exec::load_table::<T, u32, F>)
+        by_form!(form, F => selectors::load_table::<T, u32, F>)
     }
 }
 
@@ -103,21 +104,21 @@ fn selectors(source: Source<'_>) -> Option<Op> {
     // What is stored to memory has always 16 bits.
     let bits = if source.is_memory(0) { 16 } else { source.bits(0) };
     let run: Handler = match mnemonic {
-        Mnemonic::Sldt => by_width!(bits, W => by_place!(source, 0, P => exec::sldt::<W, P>)),
-        Mnemonic::Str => by_width!(bits, W => by_place!(source, 0, P => exec::str::<W, P>)),
-        Mnemonic::Smsw => by_width!(bits, W => by_place!(source, 0, P => exec::smsw::<W, P>)),
-        Mnemonic::Lldt => by_place!(source, 0, P => exec::lldt::<P>),
-        Mnemonic::Ltr => by_place!(source, 0, P => exec::ltr::<P>),
-        Mnemonic::Lmsw => by_place!(source, 0, P => exec::lmsw::<P>),
-        Mnemonic::Verr => by_place!(source, 0, P => exec::verr::<P>),
-        Mnemonic::Verw => by_place!(source, 0, P => exec::verw::<P>),
-        Mnemonic::Arpl => by_place!(source, 0, P => exec::arpl::<P>),
-        Mnemonic::Lar => by_width!(bits, W => by_place!(source, 1, P => exec::lar::<W, P>)),
-        Mnemonic::Lsl => by_width!(bits, W => by_place!(source, 1, P => exec::lsl::<W, P>)),
+        Mnemonic::Sldt => by_width!(bits, W => by_place!(source, 0, P => selectors::sldt::<W, P>)),
+        Mnemonic::Str => by_width!(bits, W => by_place!(source, 0, P => selectors::str::<W, P>)),
+        Mnemonic::Smsw => by_width!(bits, W => by_place!(source, 0, P => selectors::smsw::<W, P>)),
+        Mnemonic::Lldt => by_place!(source, 0, P => selectors::lldt::<P>),
+        Mnemonic::Ltr => by_place!(source, 0, P => selectors::ltr::<P>),
+        Mnemonic::Lmsw => by_place!(source, 0, P => selectors::lmsw::<P>),
+        Mnemonic::Verr => by_place!(source, 0, P => selectors::verr::<P>),
+        Mnemonic::Verw => by_place!(source, 0, P => selectors::verw::<P>),
+        Mnemonic::Arpl => by_place!(source, 0, P => selectors::arpl::<P>),
+        Mnemonic::Lar => by_width!(bits, W => by_place!(source, 1, P => selectors::lar::<W, P>)),
+        Mnemonic::Lsl => by_width!(bits, W => by_place!(source, 1, P => selectors::lsl::<W, P>)),
         _ => return None,
     };
     let anywhere = matches!(mnemonic, Mnemonic::Smsw | Mnemonic::Lmsw);
-    if !anywhere && !exec::has_descriptors(source.mode) {
+    if !anywhere && !selectors::has_descriptors(source.mode) {
         return Some(source.op(undefined).ending());
     }
     let op = source.op(run);

@@ -16,7 +16,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use super::deliver::Software;
 pub use fast::SyscallWidth;
 pub(super) use task::{TaskEntry, is_available_tss};
 

@@ -399,3 +399,107 @@ fn sysenter_exists_outside_long_mode_only() {
     let step = cpu.sysexit();
     assert_eq!(fault(&mut cpu, step), Some((6, None)));
 }
+
+mod arbitrary {
+    //! Whatever a guest puts into its tables and onto its stack: nothing panics, a failure changes nothing, and a success
+    //! gives a state hardware could be in.
+
+    use super::*;
+    use crate::engine::soft::cpu::{Fault, Leave, Step};
+    use crate::engine::soft::deliver::Software;
+    use proptest::prelude::*;
+
+    /// Descriptors near to valid ones: any type, privilege and flags, small or flat.
+    fn descriptor() -> impl Strategy<Value = u64> {
+        let small = (
+            any::<u16>(),
+            any::<u8>(),
+            0..16u64,
+            prop_oneof![Just(0u32), Just(0xb000), any::<u32>()],
+        );
+        prop_oneof![
+            small.prop_map(|(limit, access, flags, base)| {
+                segment(
+                    base,
+                    limit.into(),
+                    0x80 | u32::from(access) | (flags as u32) << 12,
+                )
+            }),
+            (0..16u8, 0..4u8, 0..16u16, any::<u32>(), any::<u8>())
+                .prop_map(|(kind, dpl, slot, offset, low)| gate(kind, dpl, slot * 8, offset & 0xffff, low)),
+            Just(segment(0, 0xf_ffff, FLAT_CODE)),
+            Just(segment(0, 0xf_ffff, LONG_CODE)),
+            any::<u64>(),
+        ]
+    }
+
+    fn selector() -> impl Strategy<Value = u16> {
+        prop_oneof![0..0x90u16, any::<u16>()]
+    }
+
+    fn step(cpu: &mut Cpu, what: u8, selector: u16, offset: u64, bits: u32) -> Step {
+        match what {
+            0 => cpu.far_jump(selector, offset, bits, CODE),
+            1 => cpu.far_call(selector, offset, bits, CODE),
+            2 => cpu.far_return(bits, selector),
+            3 => cpu.iret(bits, CODE),
+            4 => cpu.software_interrupt(selector as u8, Software::Int, CODE),
+            5 => cpu.load_segment(usize::from(selector & 1) * 2, selector),
+            6 => cpu.load_ldt(selector),
+            7 => cpu.load_task_register(selector),
+            _ => {
+                let _shut_down = cpu.deliver_fault(Fault::new((selector & 31) as u8, Some(0)));
+                Ok(())
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn tables_never_break_the_processor(
+            descriptors in prop::collection::vec(descriptor(), 16),
+            gates in prop::collection::vec(descriptor(), 64),
+            words in prop::collection::vec(prop_oneof![any::<u32>(), 0..0x90u32], 32),
+            tss in prop::collection::vec(prop_oneof![any::<u32>(), 0..0x90u32], 26),
+            (what, selector, offset, bits) in (0..9u8, selector(), any::<u32>(), 1..4u32),
+            (mode, user, nested) in (0..3u8, any::<bool>(), any::<bool>()),
+        ) {
+            let cpl = if user { 3 } else { 0 };
+            let mut cpu = match mode {
+                0 => protected(cpl),
+                1 => long(cpl),
+                _ => v86(u64::from(cpl)),
+            };
+            for (i, word) in words.iter().enumerate() {
+                for base in [STACK0, STACK3, 0x7000 + 0x1000] {
+                    put(&cpu, base + 4 * i as u64, *word);
+                }
+            }
+            for (i, word) in tss.iter().enumerate() {
+                put(&cpu, TSS + 4 * i as u64, *word);
+                put(&cpu, TSS_B + 4 * i as u64, *word);
+            }
+            for (i, raw) in descriptors.iter().enumerate().skip(1) {
+                put(&cpu, GDT + 8 * i as u64, *raw);
+            }
+            for (i, raw) in gates.iter().enumerate() {
+                put(&cpu, IDT + 8 * i as u64, *raw);
+            }
+            if nested {
+                cpu.flags.others |= NT;
+            }
+            let bits = if mode == 1 { 8 << bits } else { 8 << bits.min(2) };
+            let before = cpu.save_state();
+            let result = step(&mut cpu, what, selector, offset.into(), bits);
+            let mut after = cpu.save_state();
+            if let Err(leave) = result {
+                prop_assert!(matches!(leave, Leave::Fault | Leave::Exit));
+                after.msrs.clone_from(&before.msrs);
+                prop_assert_eq!(&after, &before);
+            }
+            let checked = after.check().map_err(|e| e.to_string());
+            prop_assert_eq!(checked, Ok(()));
+        }
+    }
+}

@@ -5,10 +5,10 @@
 
 use crate::engine::interp::trace::build;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
+use crate::engine::soft::deliver::Software;
 use crate::engine::soft::fixture::*;
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
-use crate::engine::soft::transfer::Software;
 use crate::engine::state::{DS, FS, SS};
 
 type Seen = Option<(u8, Option<u32>)>;

@@ -2,6 +2,10 @@
 //! [`crate::engine::soft::transfer`]. Privilege first, as the manuals order it: #UD by mode (when compiled), then
 //! #GP(0) by CPL, then operands.
 
+pub mod selectors;
+#[cfg(test)]
+mod tests;
+
 use crate::engine::check::is_canonical;
 use crate::engine::cpu_model::Dynamic;
 use crate::engine::interp::form::Form;
@@ -10,22 +14,18 @@ use crate::engine::soft::cpu::{Cpu, Fault, Leave, Step, vector};
 use crate::engine::soft::flags::{AC, CF};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
-use crate::engine::soft::system::{Probe, host};
+use crate::engine::soft::system::host;
 use crate::engine::soft::transfer::SyscallWidth;
 use crate::engine::soft::walk::Right;
 use crate::engine::soft::word::Word;
-use crate::engine::state::{GS, TableRegister};
-use std::marker::PhantomData;
+use crate::engine::state::GS;
 
 const RAX: RegAt = RegAt::new(0);
 const RCX: RegAt = RegAt::new(1);
 const RDX: RegAt = RegAt::new(2);
 const RBX: RegAt = RegAt::new(3);
 
-const CR0_PE: u64 = 1;
 const CR0_TS: u64 = 1 << 3;
-/// What LMSW loads: PE, MP, EM, TS.
-const CR0_MSW: u64 = 0xf;
 const CR4_TSD: u64 = 1 << 2;
 const CR4_UMIP: u64 = 1 << 11;
 const CR4_FSGSBASE: u64 = 1 << 16;
@@ -43,193 +43,11 @@ fn not_user_with_umip(cpu: &mut Cpu) -> Step {
     Ok(())
 }
 
-/// An operand in a register (always [`Op::rm`] here) or in memory.
-pub trait Place: 'static {
-    /// Its value.
-    fn read<W: Word>(cpu: &mut Cpu, op: &Op) -> Step<W>;
-    /// Sets it.
-    fn write<W: Word>(cpu: &mut Cpu, op: &Op, value: W) -> Step;
-}
-
-/// In a register.
-pub struct InRegister;
-/// In memory.
-pub struct InMemory<F>(PhantomData<F>);
-
-impl Place for InRegister {
-    fn read<W: Word>(cpu: &mut Cpu, op: &Op) -> Step<W> {
-        Ok(cpu.regs.get(op.rm))
-    }
-    fn write<W: Word>(cpu: &mut Cpu, op: &Op, value: W) -> Step {
-        cpu.regs.set(op.rm, value);
-        Ok(())
-    }
-}
-
-impl<F: Form> Place for InMemory<F> {
-    fn read<W: Word>(cpu: &mut Cpu, op: &Op) -> Step<W> {
-        let at = F::linear::<W, false>(cpu, op)?;
-        cpu.load(at)
-    }
-    fn write<W: Word>(cpu: &mut Cpu, op: &Op, value: W) -> Step {
-        let at = F::linear::<W, true>(cpu, op)?;
-        cpu.store(at, value)
-    }
-}
-
-/// GDTR or IDTR.
-pub trait Table: 'static {
-    /// The register.
-    fn register(cpu: &mut Cpu) -> &mut TableRegister;
-}
-/// GDTR.
-pub struct Gdtr;
-/// IDTR.
-pub struct Idtr;
-impl Table for Gdtr {
-    fn register(cpu: &mut Cpu) -> &mut TableRegister {
-        &mut cpu.gdtr
-    }
-}
-impl Table for Idtr {
-    fn register(cpu: &mut Cpu) -> &mut TableRegister {
-        &mut cpu.idtr
-    }
-}
-
-/// Linear address of the 6 or 10 bytes of a table operand, both fields checked.
-fn table_operand<B: Word, F: Form, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
-    let at = F::linear::<u16, WRITE>(cpu, op)?;
-    let base_field = Op {
-        disp: op.disp.wrapping_add(2),
-        ..*op
-    };
-    F::linear::<B, WRITE>(cpu, &base_field)?;
-    Ok(at)
-}
-
-/// SGDT, SIDT: base of the width `B`, whatever the operand size.
-pub fn store_table<T: Table, B: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    not_user_with_umip(cpu)?;
-    let at = table_operand::<B, F, true>(cpu, op)?;
-    let TableRegister { base, limit } = *T::register(cpu);
-    let mut image = [0; 10];
-    image[..2].copy_from_slice(&limit.to_le_bytes());
-    image[2..].copy_from_slice(&base.to_le_bytes());
-    cpu.store_bytes(at, &image[..2 + B::BYTES])
-}
-
-/// LGDT, LIDT. [`Op::imm`]: mask of the base (a 16-bit operand size loads 24 bits).
-pub fn load_table<T: Table, B: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
-    privileged(cpu)?;
-    let at = table_operand::<B, F, false>(cpu, op)?;
-    let limit = cpu.load::<u16>(at)?;
-    let base = cpu.load::<B>(cpu.wrap(at.wrapping_add(2)))?.to_u64() & op.imm;
-    if B::BITS == 64 && !is_canonical(base) {
-        return cpu.raise_gp();
-    }
-    *T::register(cpu) = TableRegister { base, limit };
-    Ok(())
-}
-
-/// SLDT.
-pub fn sldt<W: Word, P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    not_user_with_umip(cpu)?;
-    let selector = cpu.ldtr.selector;
-    P::write(cpu, op, W::from_u64(selector.into()))
-}
-
-/// STR.
-pub fn str<W: Word, P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    not_user_with_umip(cpu)?;
-    let selector = cpu.tr.selector;
-    P::write(cpu, op, W::from_u64(selector.into()))
-}
-
-/// SMSW: as much of CR0 as the operand takes.
-pub fn smsw<W: Word, P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    not_user_with_umip(cpu)?;
-    let cr0 = cpu.cr0;
-    P::write(cpu, op, W::from_u64(cr0))
-}
-
-/// LLDT.
-pub fn lldt<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    privileged(cpu)?;
-    let selector = P::read(cpu, op)?;
-    cpu.load_ldt(selector)
-}
-
-/// LTR.
-pub fn ltr<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    privileged(cpu)?;
-    let selector = P::read(cpu, op)?;
-    cpu.load_task_register(selector)
-}
-
-/// LMSW: sets PE, never clears it.
-pub fn lmsw<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    privileged(cpu)?;
-    let word: u16 = P::read(cpu, op)?;
-    let kept = cpu.cr0 & (!CR0_MSW | CR0_PE);
-    cpu.write_cr0(kept | (u64::from(word) & CR0_MSW))?;
-    op.finish(cpu)
-}
-
 /// CLTS.
 pub fn clts(cpu: &mut Cpu, op: &Op) -> Step {
     privileged(cpu)?;
     cpu.write_cr0(cpu.cr0 & !CR0_TS)?;
     op.finish(cpu)
-}
-
-/// VERR.
-pub fn verr<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    verify::<P>(cpu, op, Probe::Read)
-}
-
-/// VERW.
-pub fn verw<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    verify::<P>(cpu, op, Probe::Write)
-}
-
-fn verify<P: Place>(cpu: &mut Cpu, op: &Op, probe: Probe) -> Step {
-    let selector = P::read(cpu, op)?;
-    let answer = cpu.probe_descriptor(selector, probe)?;
-    cpu.flags.set_zf(answer.is_some());
-    Ok(())
-}
-
-/// LAR.
-pub fn lar<W: Word, P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    look_up::<W, P>(cpu, op, Probe::Rights)
-}
-
-/// LSL.
-pub fn lsl<W: Word, P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    look_up::<W, P>(cpu, op, Probe::Limit)
-}
-
-fn look_up<W: Word, P: Place>(cpu: &mut Cpu, op: &Op, probe: Probe) -> Step {
-    let selector = P::read(cpu, op)?;
-    let answer = cpu.probe_descriptor(selector, probe)?;
-    if let Some(value) = answer {
-        cpu.regs.set(op.reg, W::from_u64(value.into()));
-    }
-    cpu.flags.set_zf(answer.is_some());
-    Ok(())
-}
-
-/// ARPL: raises the RPL of a selector to that of another.
-pub fn arpl<P: Place>(cpu: &mut Cpu, op: &Op) -> Step {
-    let selector: u16 = P::read(cpu, op)?;
-    let least = cpu.regs.get::<u16>(op.reg) & 3;
-    let raised = selector & 3 < least;
-    if raised {
-        P::write(cpu, op, (selector & !3) | least)?;
-    }
-    cpu.flags.set_zf(raised);
-    Ok(())
 }
 
 /// MOV from CR; [`Op::imm`]: its number.
@@ -385,7 +203,7 @@ fn base_allowed(cpu: &mut Cpu) -> Step {
     Ok(())
 }
 
-/// RDFSBASE, RDGSBASE; [`Op::imm`]: the segment.
+/// RDFSBASE, RDGSBASE.
 pub fn read_base<W: Word, const SEGMENT: usize>(cpu: &mut Cpu, op: &Op) -> Step {
     base_allowed(cpu)?;
     let base = cpu.segments[SEGMENT].base;
@@ -489,11 +307,3 @@ pub fn sysexit(cpu: &mut Cpu, _: &Op) -> Step {
     cpu.sysexit()?;
     Err(Leave::Jump)
 }
-
-/// Whether the instructions that only protected mode has exist: not in real and virtual-8086 mode.
-pub fn has_descriptors(mode: Mode) -> bool {
-    mode.contains(Mode::PROTECTED) && !mode.contains(Mode::V86)
-}
-
-#[cfg(test)]
-mod tests;
