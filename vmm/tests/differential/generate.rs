@@ -102,9 +102,9 @@ impl<'a> Draft<'a> {
         Some(())
     }
 
-    /// A string operand, in 64-bit addresses if both may have them.
+    /// A string operand, of the code's own address size.
     fn string(&mut self, n: u32, register: Register, [wide, narrow]: [OpKind; 2]) {
-        let is_wide = self.bits == Bits::B64 && (n == 0 || self.instr.op0_kind() == OpKind::MemoryESRDI);
+        let is_wide = self.bits == Bits::B64;
         self.instr.set_op_kind(n, if is_wide { wide } else { narrow });
         let at = self.scratch_address();
         self.poke(register, at);
@@ -169,9 +169,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// An address in the scratch pages: half of them around their border.
+    /// Whether all that lies around the memory operand can be reached.
+    pub fn well_inside(&self) -> bool {
+        (SCRATCH + REACH..SCRATCH + SCRATCH_LEN as u64 - REACH).contains(&self.at)
+    }
+
+    /// An address in the scratch pages: half of them around their border, a few across one of their ends, where the
+    /// access faults.
     pub fn scratch_address(&mut self) -> u64 {
         let border = SCRATCH_LEN as u64 / 2;
+        if self.random.one_in(32) {
+            let end = self.random.pick(&[SCRATCH, SCRATCH + SCRATCH_LEN as u64]);
+            return end - 16 + self.random.below(32);
+        }
         SCRATCH
             + if self.random.one_in(2) {
                 border - 16 + self.random.below(32)
@@ -218,7 +228,7 @@ impl<'a> Draft<'a> {
         };
         self.instr.set_memory_base(base);
         self.instr.set_memory_index(Register::AL);
-        self.poke(base, self.at - (self.at - SCRATCH).min(255));
+        self.poke(base, self.at - self.at.saturating_sub(SCRATCH).min(255));
     }
 
     /// The first register of the address size: as a rule the code's own.

@@ -90,7 +90,7 @@ impl Lockstep {
         let before = self.state.clone();
         let placed = self.native.place(&bytes, self.bits);
         let native_fault = self.native.run(placed, bytes.len(), self.bits, &mut self.state);
-        let (mut subject, subject_fault) = self.subject.run(&bytes, placed.at, self.bits);
+        let (mut subject, subject_fault) = self.subject.run(&bytes, placed.at);
         let undefined = self.host.undefined_flags(&instr);
         if native_fault.is_none() && (subject.rflags ^ self.state.rflags) & undefined != 0 {
             subject.rflags = subject.rflags & !undefined | self.state.rflags & undefined;

@@ -12,12 +12,13 @@
 use super::state::{Bits, Fault, State};
 use iced_x86::code_asm::*;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::ptr::{addr_of, addr_of_mut, with_exposed_provenance_mut};
+use std::ptr::{NonNull, addr_of, addr_of_mut, with_exposed_provenance_mut};
 use std::sync::{Mutex, MutexGuard};
 
+const PAGE: u64 = 4096;
 /// Scratch memory, two pages.
 pub const SCRATCH: u64 = 0x2000_0000;
 /// Bytes of it.
@@ -26,7 +27,7 @@ pub const SCRATCH_LEN: usize = 8192;
 const CODE: u64 = 0x3000_0000;
 const CODE_LEN: usize = 1 << 20;
 const SLOT: u64 = 64;
-const FIRST_SLOT: u64 = CODE + 4096;
+const FIRST_SLOT: u64 = CODE + PAGE;
 /// Where in its slot a branch lands.
 pub const LANDING: u64 = 32;
 const EXCHANGE: u64 = 0x1000_0000;
@@ -214,19 +215,17 @@ fn fixed(at: u64, len: usize) -> (Option<NonZeroUsize>, NonZeroUsize) {
 /// Maps all, returns the writable view of the code.
 fn map_all() -> usize {
     let data = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    for (at, len) in [(EXCHANGE, 4096), (SCRATCH, SCRATCH_LEN)] {
+    // Pages before and behind the scratch memory fault, whatever the kernel would have put there.
+    let around = (SCRATCH - PAGE, SCRATCH_LEN + 2 * PAGE as usize);
+    for ((at, len), rights) in [((EXCHANGE, PAGE as usize), data), (around, ProtFlags::PROT_NONE)] {
         let (at, len) = fixed(at, len);
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
         // SAFETY: NOREPLACE: takes only free addresses.
-        unsafe {
-            mmap_anonymous(
-                at,
-                len,
-                data,
-                MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE,
-            )
-        }
-        .unwrap();
+        unsafe { mmap_anonymous(at, len, rights, flags) }.unwrap();
     }
+    let scratch = NonNull::new(with_exposed_provenance_mut(SCRATCH as usize)).unwrap();
+    // SAFETY: inside the mapping just made.
+    unsafe { mprotect(scratch, SCRATCH_LEN, data) }.unwrap();
     let file: OwnedFd = memfd_create("differential", MFdFlags::empty()).unwrap();
     nix::unistd::ftruncate(&file, CODE_LEN as i64).unwrap();
     let (at, len) = fixed(CODE, CODE_LEN);

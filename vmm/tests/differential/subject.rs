@@ -9,7 +9,7 @@ use super::state::{Bits, Fault, State};
 use std::sync::Arc;
 use vmm::engine::cpu_model::CpuModel;
 use vmm::engine::interp::compile::{Source, compile, decode};
-use vmm::engine::soft::cpu::{Cpu, Leave};
+use vmm::engine::soft::cpu::{Cpu, Leave, vector};
 use vmm::engine::state::{CS, CpuState, Segment};
 use vmm::mem::GuestMemory;
 
@@ -61,7 +61,7 @@ impl Subject {
     }
 
     /// Runs one instruction as if it lay at `at`.
-    pub fn run(&mut self, bytes: &[u8], at: u64, bits: Bits) -> (State, Option<Fault>) {
+    pub fn run(&mut self, bytes: &[u8], at: u64) -> (State, Option<Fault>) {
         let instr = decode(bytes, self.cpu.mode, 0).unwrap();
         let op = compile(Source {
             instr: &instr,
@@ -83,7 +83,11 @@ impl Subject {
             Err(Leave::Fault) => self.cpu.fault.take().map(|fault| Fault {
                 vector: fault.vector,
                 code: fault.code.unwrap_or(0),
-                address: fault.address,
+                address: if fault.vector == vector::PF {
+                    fault.address
+                } else {
+                    0
+                },
             }),
             Err(leave) => panic!("{leave:?}: {:?}", self.cpu.exit),
         };

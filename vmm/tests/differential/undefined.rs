@@ -45,14 +45,14 @@ impl Host {
         .fold(0, |flags, (_, place)| flags | 1 << place)
     }
 
-    /// Whether the result itself can be undefined: a bit scan of 0, a 16-bit double shift or byte swap; and, where
-    /// makers differ, the upper half of a register that CMPXCHG leaves alone.
+    /// Whether the result itself can be undefined: a bit scan of 0, a 16-bit double shift or byte swap; or differ by
+    /// maker: the upper half of a register that CMPXCHG leaves alone, how much a 16-bit MOVSXD loads.
     pub fn undefined_result(self, instr: &Instruction) -> bool {
         let sixteen = instr.op0_register().size() == 2 || instr.memory_size().size() == 2;
         !self.zen
             && match instr.mnemonic() {
                 Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Cmpxchg => true,
-                Mnemonic::Shld | Mnemonic::Shrd | Mnemonic::Bswap => sixteen,
+                Mnemonic::Shld | Mnemonic::Shrd | Mnemonic::Bswap | Mnemonic::Movsxd => sixteen,
                 _ => false,
             }
     }

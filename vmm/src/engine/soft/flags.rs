@@ -123,7 +123,7 @@ impl Flags {
         self.set_cf_of(cf, of);
     }
 
-    /// Changes ZF only (CMPXCHG8B, VERR and friends, BSF).
+    /// Changes ZF only (CMPXCHG8B, VERR and friends).
     pub fn set_zf(&mut self, zf: bool) {
         let bits = (self.arithmetic() & !ZF) | if zf { ZF } else { 0 };
         self.set_arithmetic(bits);

@@ -110,7 +110,13 @@ fn offset64(source: Source<'_>) -> Option<Op> {
 
 fn extend<const SIGNED: bool>(source: Source<'_>) -> Handler {
     let form = source.form();
-    by_width!(source.bits(1), From => by_width!(source.bits(0), To => if source.is_memory(1) {
+    // MOVSXD loads 32 bits even for a 16-bit destination: seen on AMD's Zen, where it faults accordingly.
+    let from = if source.instr.mnemonic() == Mnemonic::Movsxd {
+        32
+    } else {
+        source.bits(1)
+    };
+    by_width!(from, From => by_width!(source.bits(0), To => if source.is_memory(1) {
         by_form!(form, F => data::extend_rm::<From, To, SIGNED, F>)
     } else {
         data::extend_rr::<From, To, SIGNED>

@@ -180,11 +180,10 @@ impl Element for Lods {
 
 impl<const UNTIL_EQUAL: bool> Element for Cmps<UNTIL_EQUAL> {
     fn one<A: Addressing, W: Word>(cpu: &mut Cpu, op: &Op) -> Step {
-        // The second operand first, as AMD's Zen does: it shows when both would fault.
-        let right = A::destination::<W, false>(cpu)?;
-        let b = cpu.load::<W>(right)?;
         let left = A::source::<W>(cpu, op)?;
         let a = cpu.load::<W>(left)?;
+        let right = A::destination::<W, false>(cpu)?;
+        let b = cpu.load::<W>(right)?;
         Cmp::apply(&mut cpu.flags, a, b);
         advance::<A, W>(cpu, SI, 1);
         advance::<A, W>(cpu, DI, 1);
