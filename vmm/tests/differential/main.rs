@@ -63,12 +63,12 @@ fn streams(bits: Bits) {
 }
 
 #[test]
-fn integer_instructions_of_64_bit_code_agree_with_the_silicon() {
+fn instructions_of_64_bit_code_agree_with_the_silicon() {
     streams(Bits::B64);
 }
 
 #[test]
-fn integer_instructions_of_flat_32_bit_code_agree_with_the_silicon() {
+fn instructions_of_flat_32_bit_code_agree_with_the_silicon() {
     streams(Bits::B32);
 }
 

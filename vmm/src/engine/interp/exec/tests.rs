@@ -1,13 +1,12 @@
 //! What the differential test cannot reach: 16-bit addresses and limits, segment registers, device memory.
 
 use crate::engine::cpu_model::CpuModel;
-use crate::engine::interp::compile::{Source, compile};
+use crate::engine::interp::compile::{Source, compile, decode};
 use crate::engine::soft::cpu::{Cpu, Leave, Step, vector};
 use crate::engine::soft::mode::Mode;
 use crate::engine::state::{DS, ES, SS};
 use crate::engine::{Exit, Op as Access};
 use crate::mem::GuestMemory;
-use iced_x86::{Decoder, DecoderOptions};
 use std::sync::Arc;
 
 const AX: usize = 0;
@@ -32,8 +31,7 @@ fn set(cpu: &mut Cpu, registers: &[(usize, u64)]) {
 }
 
 fn run(cpu: &mut Cpu, code: &[u8]) -> Step {
-    let mut decoder = Decoder::with_ip(cpu.mode.bitness(), code, 0, DecoderOptions::NONE);
-    let instr = decoder.decode();
+    let instr = decode(code, cpu.mode, 0).unwrap();
     assert_eq!(instr.len(), code.len(), "{code:02x?}");
     let op = compile(Source {
         instr: &instr,
