@@ -84,6 +84,8 @@ impl<'a> Draft<'a> {
             Kind::xmm_or_mem => self.register_or_memory(n, Register::XMM0),
             Kind::mm_or_mem => self.register_or_memory(n, Register::MM0),
             Kind::mem | Kind::mem_offs | Kind::seg_rBX_al => self.memory(n, kind),
+            Kind::seg_rSI => self.string(n, Register::RSI, [OpKind::MemorySegRSI, OpKind::MemorySegESI]),
+            Kind::es_rDI => self.string(n, Register::RDI, [OpKind::MemoryESRDI, OpKind::MemoryESEDI]),
             Kind::r8_reg | Kind::r8_opcode => self.register(n, r8),
             Kind::r16_reg | Kind::r16_opcode | Kind::r16_rm => self.register(n, r16),
             Kind::r32_reg | Kind::r32_opcode | Kind::r32_rm => self.register(n, r32),
@@ -98,6 +100,14 @@ impl<'a> Draft<'a> {
             _ => self.immediate(n, kind)?,
         }
         Some(())
+    }
+
+    /// A string operand, of the code's own address size.
+    fn string(&mut self, n: u32, register: Register, [wide, narrow]: [OpKind; 2]) {
+        let is_wide = self.bits == Bits::B64;
+        self.instr.set_op_kind(n, if is_wide { wide } else { narrow });
+        let at = self.scratch_address();
+        self.poke(register, at);
     }
 
     fn immediate(&mut self, n: u32, kind: Kind) -> Option<()> {
@@ -166,7 +176,7 @@ impl<'a> Draft<'a> {
 
     /// An address in the scratch pages: half of them around their border, a few across one of their ends, where the
     /// access faults.
-    fn scratch_address(&mut self) -> u64 {
+    pub fn scratch_address(&mut self) -> u64 {
         let border = SCRATCH_LEN as u64 / 2;
         if self.random.one_in(32) {
             let end = self.random.pick(&[SCRATCH, SCRATCH + SCRATCH_LEN as u64]);

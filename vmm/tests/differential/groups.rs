@@ -4,7 +4,7 @@
 //! not make sense of, a group's `adjust` puts right.
 
 use super::generate::Draft;
-use super::native::{SCRATCH, SCRATCH_LEN};
+use super::native::{LANDING, SCRATCH, SCRATCH_LEN};
 use super::state::Bits;
 use iced_x86::{Code, EncodingKind, Mnemonic, OpKind, Register};
 
@@ -153,8 +153,57 @@ pub const GROUPS: &[Group] = &[
         adjust: often_aligned,
     },
     Group {
+        name: "decimal",
+        mnemonics: &[
+            Mnemonic::Daa,
+            Mnemonic::Das,
+            Mnemonic::Aaa,
+            Mnemonic::Aas,
+            Mnemonic::Aam,
+            Mnemonic::Aad,
+        ],
+        adjust: as_it_is,
+    },
+    Group {
+        name: "flag",
+        mnemonics: &[
+            Mnemonic::Cmc,
+            Mnemonic::Clc,
+            Mnemonic::Stc,
+            Mnemonic::Cld,
+            Mnemonic::Std,
+            Mnemonic::Lahf,
+            Mnemonic::Sahf,
+            Mnemonic::Cli,
+            Mnemonic::Sti,
+            Mnemonic::Hlt,
+            Mnemonic::Ud2,
+            Mnemonic::Bound,
+        ],
+        adjust: as_it_is,
+    },
+    Group {
+        name: "stack",
+        mnemonics: &[
+            Mnemonic::Push,
+            Mnemonic::Pop,
+            Mnemonic::Pushf,
+            Mnemonic::Pushfd,
+            Mnemonic::Pushfq,
+            Mnemonic::Pusha,
+            Mnemonic::Pushad,
+            Mnemonic::Popa,
+            Mnemonic::Popad,
+            Mnemonic::Enter,
+            Mnemonic::Leave,
+        ],
+        adjust: stack_in_scratch,
+    },
+    Group {
         name: "branch",
         mnemonics: &[
+            Mnemonic::Jmp,
+            Mnemonic::Call,
             Mnemonic::Jo,
             Mnemonic::Jno,
             Mnemonic::Jb,
@@ -171,45 +220,39 @@ pub const GROUPS: &[Group] = &[
             Mnemonic::Jge,
             Mnemonic::Jle,
             Mnemonic::Jg,
-            Mnemonic::Jmp,
-            Mnemonic::Jcxz,
             Mnemonic::Jecxz,
             Mnemonic::Jrcxz,
             Mnemonic::Loop,
             Mnemonic::Loope,
             Mnemonic::Loopne,
         ],
-        adjust: short_count,
+        adjust: to_the_landing,
     },
     Group {
-        name: "flag",
+        name: "string",
         mnemonics: &[
-            Mnemonic::Clc,
-            Mnemonic::Stc,
-            Mnemonic::Cmc,
-            Mnemonic::Cld,
-            Mnemonic::Std,
-            Mnemonic::Lahf,
-            Mnemonic::Sahf,
+            Mnemonic::Movsb,
+            Mnemonic::Movsw,
+            Mnemonic::Movsd,
+            Mnemonic::Movsq,
+            Mnemonic::Stosb,
+            Mnemonic::Stosw,
+            Mnemonic::Stosd,
+            Mnemonic::Stosq,
+            Mnemonic::Lodsb,
+            Mnemonic::Lodsw,
+            Mnemonic::Lodsd,
+            Mnemonic::Lodsq,
+            Mnemonic::Cmpsb,
+            Mnemonic::Cmpsw,
+            Mnemonic::Cmpsd,
+            Mnemonic::Cmpsq,
+            Mnemonic::Scasb,
+            Mnemonic::Scasw,
+            Mnemonic::Scasd,
+            Mnemonic::Scasq,
         ],
-        adjust: as_it_is,
-    },
-    Group {
-        name: "stack",
-        mnemonics: &[Mnemonic::Push, Mnemonic::Pop, Mnemonic::Call],
-        adjust: stack_in_scratch,
-    },
-    Group {
-        name: "decimal",
-        mnemonics: &[
-            Mnemonic::Daa,
-            Mnemonic::Das,
-            Mnemonic::Aaa,
-            Mnemonic::Aas,
-            Mnemonic::Aam,
-            Mnemonic::Aad,
-        ],
-        adjust: as_it_is,
+        adjust: repeated,
     },
 ];
 
@@ -234,37 +277,46 @@ fn as_it_is(_: &mut Draft<'_>) -> Option<()> {
     Some(())
 }
 
-/// Segment, control and debug registers, for which no random value will do; indirect and far branches, which would go
-/// anywhere; branches that cut the address to 16 bits.
+/// Encodings tested elsewhere, by written expectations: special registers (no random value will do, and most of it is
+/// for CPL 0), far transfers, near ones to low addresses.
 pub fn elsewhere(code: Code) -> bool {
-    use iced_x86::{FlowControl, OpCodeOperandKind as Kind};
-    let special = |kind: &Kind| {
-        matches!(
-            kind,
-            Kind::seg_reg
-                | Kind::cr_reg
-                | Kind::dr_reg
-                | Kind::tr_reg
-                | Kind::es
-                | Kind::cs
-                | Kind::ss
-                | Kind::ds
-                | Kind::fs
-                | Kind::gs
-                | Kind::br16_1
-                | Kind::br16_2
-                | Kind::farbr2_2
-                | Kind::farbr4_2
-        )
-    };
-    let indirect = matches!(
-        code.flow_control(),
-        FlowControl::IndirectBranch | FlowControl::IndirectCall
-    );
-    indirect || code.op_code().op_kinds().iter().any(special)
+    use iced_x86::OpCodeOperandKind as Kind;
+    let special = [
+        Kind::seg_reg,
+        Kind::cr_reg,
+        Kind::dr_reg,
+        Kind::tr_reg,
+        // PUSH and POP: the host's selectors are not the guest's.
+        Kind::es,
+        Kind::cs,
+        Kind::ss,
+        Kind::ds,
+        Kind::fs,
+        Kind::gs,
+        // Targets below 64 KiB, where the host has no code, and far ones.
+        Kind::br16_1,
+        Kind::br16_2,
+        Kind::farbr2_2,
+        Kind::farbr4_2,
+    ];
+    let others = [
+        Code::Jmp_rm16,
+        Code::Call_rm16,
+        Code::Jmp_m1616,
+        Code::Jmp_m1632,
+        Code::Jmp_m1664,
+        Code::Call_m1616,
+        Code::Call_m1632,
+        Code::Call_m1664,
+        // SSE instructions with a string instruction's name.
+        Code::Movsd_xmm_xmmm64,
+        Code::Movsd_xmmm64_xmm,
+        Code::Cmpsd_xmm_xmmm64_imm8,
+    ];
+    let op_code = code.op_code();
+    others.contains(&code) || op_code.op_kinds().iter().any(|kind| special.contains(kind))
 }
 
-/// Without what is tested [`elsewhere`].
 fn no_special_registers(draft: &mut Draft<'_>) -> Option<()> {
     (!elsewhere(draft.instr.code())).then_some(())
 }
@@ -328,24 +380,102 @@ fn often_aligned(draft: &mut Draft<'_>) -> Option<()> {
     Some(())
 }
 
-/// LOOP and JCXZ see a small count every other time.
-fn short_count(draft: &mut Draft<'_>) -> Option<()> {
-    no_special_registers(draft)?;
-    if draft.random.one_in(2) {
-        let count = draft.random.below(3);
-        draft.poke(Register::RCX, count);
+/// RSP, and RBP for frames, point into the scratch pages; segment registers stay out of it (the host's differ).
+fn stack_in_scratch(draft: &mut Draft<'_>) -> Option<()> {
+    let addressed = |register| [draft.instr.memory_base(), draft.instr.memory_index()].contains(&register);
+    if elsewhere(draft.instr.code()) || addressed(Register::RSP) || addressed(Register::ESP) {
+        return None;
+    }
+    let stack = draft.scratch_address();
+    draft.poke(Register::RSP, stack);
+    if matches!(draft.instr.mnemonic(), Mnemonic::Popa | Mnemonic::Popad) {
+        // Zen keeps what it popped before a fault; the interpreter has all or nothing.
+        let inside = SCRATCH + 0x800 + draft.random.below(0x1000);
+        draft.poke(Register::RSP, inside);
+    }
+    if matches!(draft.instr.mnemonic(), Mnemonic::Enter | Mnemonic::Leave) {
+        let frame = draft.scratch_address();
+        draft.poke(Register::RBP, frame);
+    }
+    if draft.instr.mnemonic() == Mnemonic::Enter {
+        // A frame that fits, with links to it below RBP and room above the end of the pages.
+        let (size, level) = (draft.random.below(0x200), draft.random.below(34));
+        draft.instr.set_op1_kind(OpKind::Immediate8_2nd);
+        draft.instr.set_immediate16(size as u16);
+        draft.instr.set_immediate8_2nd(level as u8);
+        let top = SCRATCH + 0x1000 + draft.random.below(0x800);
+        draft.poke(Register::RSP, top);
+        let frame = SCRATCH + 0x1000 + draft.random.below(0x800);
+        draft.poke(Register::RBP, frame);
     }
     Some(())
 }
 
-/// The stack lies in the scratch pages, or across the upper end.
-fn stack_in_scratch(draft: &mut Draft<'_>) -> Option<()> {
-    no_special_registers(draft)?;
-    if let Some((_, top)) = draft.pokes.iter().find(|(n, _)| *n == 4) {
-        // RSP addresses the operand too: good if it points at a stack all the same.
-        return (top.wrapping_sub(SCRATCH) < SCRATCH_LEN as u64).then_some(());
+/// Branches go to the slot's landing; counts are small now and then.
+fn to_the_landing(draft: &mut Draft<'_>) -> Option<()> {
+    let target = draft.slot + LANDING;
+    let instr = draft.instr;
+    let far = instr.is_jmp_far()
+        || instr.is_jmp_far_indirect()
+        || instr.is_call_far()
+        || instr.is_call_far_indirect();
+    if far || instr.op0_kind() == OpKind::Memory {
+        return None;
     }
-    let top = SCRATCH + draft.random.below(SCRATCH_LEN as u64 + 4);
-    draft.poke(Register::RSP, top);
+    if instr.op0_kind() == OpKind::Register {
+        let register = instr.op0_register();
+        let native = register.size() * 8 == draft.bits.bitness() as usize;
+        if !native || matches!(register, Register::RSP | Register::ESP) {
+            return None;
+        }
+        let nowhere = draft.bits == Bits::B64 && draft.random.one_in(8);
+        draft.poke(register, if nowhere { 1 << 47 | target } else { target });
+    } else {
+        let count = match draft.random.below(3) {
+            0 => draft.random.value(),
+            1 => draft.random.below(3),
+            _ => draft.random.value() << 32 | draft.random.below(3),
+        };
+        draft.poke(Register::RCX, count);
+    }
+    if instr.mnemonic() == Mnemonic::Call {
+        let stack = draft.scratch_address();
+        draft.poke(Register::RSP, stack);
+    }
+    Some(())
+}
+
+/// A repeat prefix now and then, and a count that mostly stays in the scratch pages.
+fn repeated(draft: &mut Draft<'_>) -> Option<()> {
+    if !draft.instr.is_string_instruction() {
+        return None;
+    }
+    match draft.random.below(4) {
+        0 => draft.instr.set_has_repne_prefix(true),
+        1 | 2 => draft.instr.set_has_rep_prefix(true),
+        _ => {}
+    }
+    let count = if draft.random.one_in(16) {
+        draft.random.below(0x2000)
+    } else {
+        draft.random.below(80)
+    };
+    draft.poke(Register::RCX, count);
+    let compares = matches!(
+        draft.instr.mnemonic(),
+        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq
+    );
+    if compares {
+        // Which of two faulting operands is reported depends on how far Zen's loop is: only one can fault.
+        let inside = SCRATCH + 0xc00 + draft.random.below(0x800);
+        draft.poke(Register::RDI, inside);
+        draft.poke(Register::RCX, count.min(0x80));
+    } else if draft.random.one_in(4) {
+        // Operands that overlap.
+        let from = draft.scratch_address();
+        let distance = draft.random.below(32);
+        draft.poke(Register::RSI, from);
+        draft.poke(Register::RDI, from + 16 - distance);
+    }
     Some(())
 }

@@ -68,7 +68,13 @@ impl Subject {
             mode: self.cpu.mode,
         });
         self.cpu.rip = at;
-        let fault = match (op.run)(&mut self.cpu, &op) {
+        let mut ran = (op.run)(&mut self.cpu, &op);
+        // A repetition pauses at itself.
+        while ran == Err(Leave::Jump) && self.cpu.rip == at {
+            self.cpu.attention = false;
+            ran = (op.run)(&mut self.cpu, &op);
+        }
+        let fault = match ran {
             Ok(()) => {
                 self.cpu.rip = at + bytes.len() as u64;
                 None

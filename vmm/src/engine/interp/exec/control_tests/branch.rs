@@ -133,12 +133,13 @@ fn the_code_segments_limit_holds_for_every_32_bit_branch() {
 #[test]
 fn loops_count_in_the_address_size() {
     type Make = fn() -> Cpu;
+    type Row<'a> = (Make, &'a [u8], u64, u64, bool, bool);
     let real: Make = fixture::real;
     let protected: Make = || fixture::protected(0);
     let long: Make = || fixture::long(0);
     const HIGH: u64 = 0xffff_ffff_0000_0000;
     // Where, bytes, RCX before and after, ZF, whether it branches.
-    let table: &[(Make, &[u8], u64, u64, bool, bool)] = &[
+    let table: &[Row<'_>] = &[
         (real, &[0xe2, 0x10], 0x2_0001, 0x2_0000, false, false),
         (real, &[0xe2, 0x10], 0x2_0000, 0x2_ffff, false, true),
         (real, &[0x67, 0xe2, 0x10], 0x2_0001, 0x2_0000, false, true),

@@ -148,8 +148,9 @@ fn pusha_and_popa_are_each_others_inverse_but_for_sp() {
 #[test]
 fn enter_builds_the_frame_silicon_builds() {
     const FRAME: u64 = STACK0 + 0x100;
+    type Row<'a> = (&'a [u8], u64, u64, u64, &'a [u64]);
     // Bytes, RSP and RBP after, top words (of the operand size) from the top of the old stack down; as a Zen 4 does.
-    let long: &[(&[u8], u64, u64, u64, &[u64])] = &[
+    let long: &[Row<'_>] = &[
         (&[0xc8, 0x10, 0, 0], STACK0 - 0x18, STACK0 - 8, 8, &[FRAME]),
         (
             &[0xc8, 0x10, 0, 3],
