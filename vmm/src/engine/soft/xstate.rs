@@ -144,6 +144,7 @@ impl Legacy {
     /// Puts a part of the x87 component into its initial state: all of it but the registers' contents with
     /// `registers` false (FNINIT), else the contents too (XRSTOR).
     pub fn init_x87(&mut self, registers: bool) {
+        self.reset_top();
         (self.fcw, self.fsw, self.ftw) = (FCW_INIT, 0, 0);
         (self.fop, self.fip, self.fdp) = (0, 0, 0);
         if registers {

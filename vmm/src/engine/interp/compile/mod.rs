@@ -168,6 +168,16 @@ pub fn compile(source: Source<'_>) -> Op {
         .unwrap_or_else(|| source.op(undefined).ending())
 }
 
+/// What the vector group alone makes of an instruction.
+#[cfg(test)]
+pub(super) fn compile_vector(cpu: &Cpu, instr: &Instruction) -> Option<Op> {
+    vector::compile(Source {
+        instr,
+        mode: cpu.mode,
+        model: &cpu.model,
+    })
+}
+
 /// Ends a trace that has no branch at its end; takes no bytes.
 pub const END: Op = Op {
     run: |cpu, op| op.finish(cpu),

@@ -31,6 +31,10 @@ macro_rules! by_check {
 use by_check;
 
 pub(super) fn compile(source: Source<'_>) -> Option<Op> {
+    if source.instr.mnemonic() == Mnemonic::Wait {
+        // Counted to the 8086, which had the pin.
+        return Some(source.op(x87::wait));
+    }
     let features = source.instr.cpuid_features();
     let legacy = source.instr.op_code().encoding() == EncodingKind::Legacy;
     if !legacy || !features.iter().any(|&f| name(f).is_some()) {
@@ -107,7 +111,6 @@ fn x87_special(source: Source<'_>) -> Option<Op> {
     let instr = source.instr;
     let wide = matches!(instr.memory_size().size(), 28 | 108);
     Some(source.op(match (instr.mnemonic(), wide) {
-        (M::Wait, _) => x87::wait,
         (M::Emms, _) => x87::empty_mmx,
         (M::Fneni | M::Fndisi | M::Fnsetpm, _) => x87::nothing,
         (M::Fnstsw, _) if instr.op_kind(0) == OpKind::Register => {

@@ -14,7 +14,7 @@
     reason = "turns emitted code into functions; `emit` is the only source of that code"
 )]
 
-mod arena;
+pub(in crate::engine::interp) mod arena;
 mod emit;
 pub mod plan;
 

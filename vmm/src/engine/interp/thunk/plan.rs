@@ -138,7 +138,9 @@ impl Plan {
         for n in 0..instr.op_count() {
             plan.operand(instr, n, info.op_access(n))?;
         }
-        Some(plan)
+        // Without a vector operand it is another group's: CRC32, MOVNTI, fences, XGETBV.
+        let ours = plan.unit != Unit::Integer || plan.vectors[0].is_some();
+        ours.then_some(plan)
     }
 
     fn operand(&mut self, instr: &Instruction, n: u32, access: OpAccess) -> Option<()> {

@@ -11,3 +11,6 @@ pub mod moves;
 pub mod state;
 pub mod thunked;
 pub mod x87;
+
+#[cfg(test)]
+mod tests;

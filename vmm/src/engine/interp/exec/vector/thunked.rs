@@ -158,7 +158,8 @@ impl Operands {
 /// Which flags rise, and whether one of them is unmasked, after a computation with all masked that gave `flags`.
 ///
 /// An underflow that is masked needs a tiny and inexact result, one that is not masked only a tiny one (Intel SDM
-/// volume 1, section 4.9.1.5): `tiny` says whether the result is.
+/// volume 1, section 4.9.1.5): `tiny` says whether the result is. With overflow or underflow unmasked PE is that of the
+/// result in range, where silicon tells of the one of unbounded exponent that nobody gets to see.
 fn raised(guest: u32, flags: u32, tiny: impl FnOnce() -> bool) -> (u32, bool) {
     let unmasked = !(guest >> MXCSR_MASKS_AT) & MXCSR_FLAGS;
     let before = flags & BEFORE;
@@ -212,7 +213,13 @@ pub fn general<F: Form, const CHECK: bool>(cpu: &mut Cpu, op: &Op) -> Step {
         gate::pending(cpu)?;
     }
     let mut operands = gather::<F>(cpu, op, plan)?;
-    operands.compute(cpu, thunk)?;
+    if let Err(leave) = operands.compute(cpu, thunk) {
+        // The silicon changes to MMX's order before it converts.
+        if plan.enters_mmx() {
+            cpu.xstate.legacy.enter_mmx();
+        }
+        return Err(leave);
+    }
     if let Some(memory) = plan.memory
         && memory.direction == Direction::Store
     {
