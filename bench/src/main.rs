@@ -1,6 +1,7 @@
 //! Measures the product's parts: one subcommand each, which prints its tables, rewrites its section of
 //! `bench/RESULTS.md` and writes every value as a JSON line under `target/bench/`.
 
+mod cpu;
 mod crossing;
 mod report;
 
@@ -22,6 +23,12 @@ enum What {
         #[arg(long)]
         quick: bool,
     },
+    /// The interpreter engine on integer, memory, branch, call and string code
+    Cpu {
+        /// Fewer repeats: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
     /// The other process of a measurement; started by it
     #[command(hide = true)]
     Peer,
@@ -33,6 +40,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Crossing { quick } => crossing::run(quick),
+        What::Cpu { quick } => cpu::run(quick),
         What::Peer => crossing::peer::serve(),
     };
     match done {

@@ -217,6 +217,11 @@ impl Crossing {
         &self.bells
     }
 
+    /// The words behind [`any`](Self::any), for an engine whose guest code looks by itself.
+    pub fn attention(&self) -> &Attention<Mapped> {
+        &self.attention
+    }
+
     /// The channels that have something for us, taken: bit n is channel n.
     pub fn look(&self) -> u64 {
         if self.notify == Notify::Select && self.bell_rings() {

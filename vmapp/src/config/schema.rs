@@ -143,8 +143,8 @@ pub const ROWS: &[Row] = &[
         default: Fallback::Is(r#""auto""#),
         needs: Needs::Nothing,
         meaning: "What executes guest code: hardware virtualization (kvm), binary translation (bt), an interpreter \
-                  (interp), or the fastest of them that works (auto). This version is built with kvm only: bt and \
-                  interp are accepted here and refused when the VM starts.",
+                  (interp), or the fastest of them that works (auto). This version has no bt: it is accepted here \
+                  and refused when the VM starts.",
         example: r#""kvm""#,
     },
     Row {

@@ -7,6 +7,7 @@
 //! | engine | module | what it is |
 //! |---|---|---|
 //! | `kvm` | [`kvm`] | hardware virtualization through kvm-ioctls; the chipset stays ours |
+//! | `interp` | [`interp`] | decodes guest code once and interprets it: every mode, any host |
 //! | `scripted` | [`scripted`] | plays a list of exits: device and loop tests with no CPU |
 //!
 //! [`select`] chooses one. [`entry_state`] makes the states boot loaders start from; `check` accepts states from outside.
@@ -14,12 +15,16 @@
 mod check;
 pub mod cpu_model;
 pub mod entry_state;
+pub mod interp;
 pub mod kvm;
 pub mod scripted;
 pub mod select;
+pub mod soft;
 pub mod state;
 
 use crate::bus::Width;
+use shared::mem::Mapped;
+use shared::ring::Attention;
 use state::CpuState;
 use thiserror::Error;
 
@@ -180,6 +185,10 @@ pub trait Engine {
     /// Whether guest code looks at the IRQ bitmap by itself while it runs (software engines), so that nobody has to
     /// kick it.
     fn polls(&self) -> bool;
+    /// Gives the engine the words it looks at while guest code runs, if it is one that [`polls`](Self::polls).
+    fn watch(&mut self, _attention: Attention<Mapped>) {}
+    /// Opens or closes address line 20. Engines on silicon cannot mask it and do nothing.
+    fn set_a20(&mut self, _open: bool) {}
     /// A handle that kicks this vCPU.
     fn kick_handle(&self) -> std::sync::Arc<dyn Kick>;
     /// Asks to be kicked by the clock at `after` from now at the latest (replaces an earlier request); `None` cancels.

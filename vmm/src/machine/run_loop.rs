@@ -47,12 +47,13 @@ enum Next {
 impl Machine {
     /// Joins the parts. `clock` is the one the board's devices were made with.
     pub fn new(
-        engine: Box<dyn Engine>,
+        mut engine: Box<dyn Engine>,
         board: Board,
         crossing: Arc<Crossing>,
         ear: Ear,
         clock: Clock,
     ) -> Self {
+        engine.watch(crossing.attention().clone());
         Self {
             engine,
             board,
@@ -121,8 +122,7 @@ impl Machine {
                 Signal::Reset => return Some(Outcome::Reset),
                 Signal::DebugExit(code) => return Some(Outcome::DebugExit(code)),
                 Signal::Nmi => self.nmi_pending = true,
-                // No engine masks address line 20: every guest of the last decades turns it on first.
-                Signal::A20(_) => {}
+                Signal::A20(open) => self.engine.set_a20(open),
             }
         }
         None

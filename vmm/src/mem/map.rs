@@ -4,11 +4,12 @@
     reason = "maps guest memory and copies through raw pointers; bounds come from the region table"
 )]
 
-use super::{HIGH_BASE, LOW_END, PCI_HOLE, VGA_END};
+use super::{CodeMap, HIGH_BASE, LOW_END, PCI_HOLE, VGA_END};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 use shared::mem::{copy_from, copy_to};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -68,6 +69,8 @@ pub struct GuestMemory {
     /// Sorted by base, never overlapping.
     regions: Vec<Region>,
     ram_bytes: u64,
+    /// Only where a software engine runs.
+    code: OnceLock<Arc<CodeMap>>,
 }
 
 // SAFETY: the pointers are only used by opaque copies inside live mappings, valid from any thread; concurrent
@@ -83,6 +86,7 @@ impl GuestMemory {
         let mut memory = Self {
             regions: Vec::new(),
             ram_bytes: bytes,
+            code: OnceLock::new(),
         };
         let low = bytes.min(PCI_HOLE);
         memory.map_ram(0, low.min(LOW_END))?;
@@ -150,6 +154,9 @@ impl GuestMemory {
             unsafe { copy_to(host, &from[done..done + len]) };
             done += len;
         });
+        if let Some(code) = self.code.get() {
+            code.written(at, from.len() as u64);
+        }
         Ok(())
     }
 
@@ -163,6 +170,14 @@ impl GuestMemory {
     /// Copies a plain value in.
     pub fn write_obj<T: IntoBytes + Immutable>(&self, at: u64, value: &T) -> Result<(), MemoryError> {
         self.write(at, value.as_bytes())
+    }
+
+    /// The map of decoded code, made at the first call; from then on [`write`](Self::write) reports to it.
+    pub fn code_map(&self) -> Arc<CodeMap> {
+        // Nobody writes ROM: only RAM counts.
+        let ram = self.regions.iter().filter(|region| region.kind == RegionKind::Ram);
+        let end = ram.last().map_or(0, |region| region.base + region.len);
+        Arc::clone(self.code.get_or_init(|| Arc::new(CodeMap::new(end))))
     }
 
     /// Whether the range is wholly RAM.

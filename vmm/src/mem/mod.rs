@@ -4,10 +4,14 @@
 //! only copy. Guest RAM is written by the vCPU at any time, so no Rust reference into it ever exists: all access is
 //! by opaque copy, read once. The copies are bounds-checked; an address outside RAM is [`MemoryError`], never a panic.
 //!
+//! A software engine also has it keep [`CodeMap`]: which bytes are decoded code, and who wrote some.
+//!
 //! `unsafe` here: making the mappings and copying through their pointers.
 
+mod code;
 mod map;
 
+pub use code::CodeMap;
 pub use map::{GuestMemory, MemoryError, Region, RegionKind};
 
 /// End of conventional memory; the VGA window follows.

@@ -135,6 +135,8 @@ pub const MSRS: &[Msr] = &[
     one(0xc001_0015, "HWCR", 1 << 24, Ignored),
     one(0xc001_001a, "TOP_MEM", 0, Ignored),
     one(0xc001_001d, "TOP_MEM2", 0, Ignored),
+    // Linux sets bit 46 (extended configuration by ports) on every AMD processor from family 10h.
+    one(0xc001_001f, "NB_CFG", 0, Ignored),
     one(0xc001_0055, "INTERRUPT_PENDING", 0, Ignored),
     // Bit 1: LFENCE serializes.
     one(0xc001_1029, "DE_CFG", 1 << 1, Ignored),
