@@ -15,7 +15,7 @@ setup: ## check for the tools the build needs; says what it is about to install
 build: setup ## release binaries in target/release, guests in target/guests
 	@$(CARGO) build --release --workspace
 
-demo: build ## build and boot examples/hello.toml
+demo: build ## boot a Debian kernel: a shell on a terminal, else a self-check (fetches 75 MB once)
 	@.ci/demo
 
 test: setup ## everything CI runs: format, lints, unit, property, model, process and guest tests
