@@ -45,10 +45,8 @@ struct Made {
 }
 
 /// The engines, in the order `auto` tries them: the first native one, else the fastest.
-const ENGINES: &[(EngineChoice, Make)] = &[
-    (EngineChoice::Kvm, make_kvm),
-    (EngineChoice::Interp, make_interp),
-];
+const ENGINES: &[(EngineChoice, Make)] =
+    &[(EngineChoice::Kvm, make_kvm), (EngineChoice::Interp, make_interp)];
 
 /// Makes the engine for a machine. Errors name the engine and what would help.
 pub fn select(

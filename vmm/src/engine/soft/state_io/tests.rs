@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::soft::fixture::reset;
+use crate::engine::soft::xstate::{FCW_INIT, MXCSR_INIT};
 
 #[test]
 fn what_was_loaded_is_saved() {
