@@ -352,7 +352,8 @@ mod tests {
     #[test]
     fn forgetting_pages_one_by_one_keeps_the_lists_short_and_the_others_there() {
         let mut tlb = Tlb::default();
-        for round in 0..5000u64 {
+        // Every place of the table but the neighbour's.
+        for round in (0..5000u64).filter(|round| round % 1024 != 1023) {
             let linear = 0x7000_0000_0000 + (round << 12);
             tlb.fill(&mapping(linear));
             tlb.fill_fetch(&mapping(linear));

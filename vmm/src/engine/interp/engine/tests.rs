@@ -334,7 +334,7 @@ fn the_alarm_rings_in_time_and_once() {
 
 #[test]
 fn a_bit_set_by_the_other_side_gets_the_vcpu_out_unkicked() {
-    let words = Mapped::heap(4096);
+    let words = Mapped::heap(16384);
     let mut rig = Rig::with_bytes(&[0xeb, 0xfe]);
     let ours = Attention::new(words.clone(), Side::Vmm);
     rig.engine.watch(ours.clone());
@@ -408,15 +408,13 @@ fn a_closed_line_20_folds_the_second_megabyte_onto_the_first() {
         a.mov(al, ptr(rbx))?;
         a.out(0x80, al)
     });
-    // Open: the code itself lies in the second megabyte, so it gets a twin in the first.
+    // Open: the code itself lies in the second megabyte, so it and the page tables get twins in the first.
     let mut code = [0; 64];
     rig.memory.read(CODE, &mut code).unwrap();
     rig.memory.write(CODE - 0x10_0000 + 0x5000, &code).unwrap();
-    for (from, bytes) in [(TABLES, 0x3000), (STACK - 0x1000, 0x1000)] {
-        let mut copy = vec![0; bytes];
-        rig.memory.read(from, &mut copy).unwrap();
-        rig.memory.write(from - 0x10_0000, &copy).unwrap();
-    }
+    let mut tables = vec![0; 0x3000];
+    rig.memory.read(TABLES, &mut tables).unwrap();
+    rig.memory.write(TABLES - 0x10_0000, &tables).unwrap();
     rig.memory.write(0x1f_0000, &[4]).unwrap();
     rig.memory.write(0xf_0000, &[3]).unwrap();
     rig.load(|state| state.rip = 0x5000);
