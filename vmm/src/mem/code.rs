@@ -130,9 +130,9 @@ mod tests {
         code.add(0x1000, 16);
         code.add(0x3fc0, 64);
         code.written(0x1010, 0x10);
-        code.written(0x0fff, 0x3000);
+        code.written(0x0fff, 0x2fc1);
         assert!(code.any_written());
-        assert_eq!(code.take_written(), [0x1000], "same line; and 0x3fc0 is beyond");
+        assert_eq!(code.take_written(), [0x1000], "once; and 0x3fc0 is just beyond");
         code.written(0x3000, 0x1000);
         code.written(0x3000, 0x1000);
         assert_eq!(code.take_written(), [0x3000]);

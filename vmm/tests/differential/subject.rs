@@ -45,7 +45,12 @@ impl Subject {
     pub fn set(&mut self, state: &State) {
         self.cpu.regs.set_all(&state.gprs);
         self.cpu.flags.set_rflags(state.rflags);
-        self.cpu.xstate.image[..512].copy_from_slice(&state.fx);
+        let mut xsave = state.fx.to_vec();
+        // The header: x87 and SSE are in the image.
+        xsave.extend([3]);
+        xsave.resize(576, 0);
+        let xcr0 = self.cpu.xstate.xcr0;
+        self.cpu.xstate.load(&xsave, xcr0);
     }
 
     /// Changes one general register.
@@ -64,6 +69,7 @@ impl Subject {
     pub fn run(&mut self, bytes: &[u8], at: u64) -> (State, Option<Fault>) {
         let instr = decode(bytes, self.cpu.mode, 0).unwrap();
         let op = compile(Source {
+            model: &self.cpu.model,
             instr: &instr,
             mode: self.cpu.mode,
         });
@@ -92,7 +98,7 @@ impl Subject {
             Err(leave) => panic!("{leave:?}: {:?}", self.cpu.exit),
         };
         let mut fx = [0; 512];
-        fx.copy_from_slice(&self.cpu.xstate.image[..512]);
+        fx.copy_from_slice(&self.cpu.xstate.image()[..512]);
         let state = State {
             gprs: self.cpu.regs.all(),
             rflags: self.cpu.flags.rflags(),

@@ -139,3 +139,6 @@ impl Engine for InterpEngine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

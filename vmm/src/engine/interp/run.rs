@@ -226,10 +226,12 @@ impl<O: Outside> Interp<O> {
         // MOV SS and POP SS hold debug exceptions back for one instruction: its breakpoint is lost, hits are kept.
         let held = std::mem::take(&mut self.cpu.shadow_is_mov_ss);
         self.cpu.shadow = false;
-        if self.cpu.debugging() && !again && !held {
-            if let Err(leave) = self.cpu.begin_instruction() {
-                return self.left(leave, 0, false);
-            }
+        if self.cpu.debugging()
+            && !again
+            && !held
+            && let Err(leave) = self.cpu.begin_instruction()
+        {
+            return self.left(leave, 0, false);
         }
         let linear = self.cpu.code_address(self.cpu.rip);
         let built = match self.cpu.fetch_address(linear) {

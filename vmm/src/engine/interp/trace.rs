@@ -12,6 +12,7 @@ use super::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::mode::Mode;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Most operations of a trace.
 const MOST_OPS: usize = 64;
@@ -43,6 +44,32 @@ struct Jump {
     trace: u32,
 }
 
+/// Multiplies: the keys are addresses, and a guest that makes them collide slows only itself.
+#[derive(Default)]
+struct PlaceHasher(u64);
+
+impl PlaceHasher {
+    fn mix(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio, made odd.
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Hasher for PlaceHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.mix(byte.into()));
+    }
+    fn write_u16(&mut self, word: u16) {
+        self.mix(word.into());
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.mix(word);
+    }
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
 /// Number of a trace; good until the next change of the cache.
 pub type TraceId = u32;
 
@@ -50,7 +77,7 @@ pub type TraceId = u32;
 pub struct TraceCache {
     traces: Vec<Option<Trace>>,
     free: Vec<TraceId>,
-    by_place: HashMap<(u64, Mode), TraceId>,
+    by_place: HashMap<(u64, Mode), TraceId, BuildHasherDefault<PlaceHasher>>,
     by_page: HashMap<u64, Vec<(u64, Mode)>>,
     jumps: Box<[Jump]>,
     /// Raised when traces go; with the TLB's, dates the entries of `jumps`.
@@ -69,7 +96,7 @@ impl Default for TraceCache {
         Self {
             traces: Vec::new(),
             free: Vec::new(),
-            by_place: HashMap::new(),
+            by_place: HashMap::default(),
             by_page: HashMap::new(),
             jumps: vec![none; JUMPS].into_boxed_slice(),
             generation: 1,

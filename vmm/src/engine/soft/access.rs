@@ -16,8 +16,8 @@ use super::word::Word;
 use crate::bus::Width;
 use crate::engine::{Exit, Op};
 use crate::mem::RegionKind;
-use shared::mem::copy_to;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use shared::mem::{copy_from, copy_to};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const PAGE: u64 = 4096;
 
@@ -197,7 +197,10 @@ impl Cpu {
         let second = self.place(self.wrap(linear.wrapping_add(in_first as u64)), Right::Write)?;
         self.check_code(first, in_first)?;
         self.check_code(second, len - in_first)?;
-        let (low, high) = ((first, in_first, value), (second, len - in_first, value >> (8 * in_first)));
+        let (low, high) = (
+            (first, in_first, value),
+            (second, len - in_first, value >> (8 * in_first)),
+        );
         // What asks the chipset goes first: memory changes only when every answer is there, so that running the
         // instruction again (a read-modify-write, say) reads what it read before.
         let (early, late) = if matches!(first, Place::Host { .. }) {
@@ -363,9 +366,13 @@ impl Cpu {
         }
     }
 
-    /// An entry of a paging structure, read with no translation; `None` outside memory.
-    pub(super) fn table_entry<T: FromBytes + IntoBytes>(&self, phys: u64) -> Option<T> {
-        self.memory.read_obj(phys).ok()
+    /// An entry of a paging structure, naturally aligned, read with no translation; `None` outside memory.
+    pub(super) fn table_entry<T: FromBytes + FromZeros + IntoBytes>(&self, phys: u64) -> Option<T> {
+        let (host, _) = self.host_of(phys, Right::Read)?;
+        let mut entry = T::new_zeroed();
+        // SAFETY: entries are naturally aligned, so this one lies in the live page `host_of` found.
+        unsafe { copy_from(entry.as_mut_bytes(), host) };
+        Some(entry)
     }
 
     /// Writes a paging-structure entry back (accessed and dirty bits). One outside memory reads as reserved, so that

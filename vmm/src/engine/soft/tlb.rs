@@ -22,6 +22,8 @@ const PAGE_MASK: u64 = !0xfff;
 /// What an entry remembers of its mapping, in the low bits of [`Entry::phys`].
 const GLOBAL: u64 = 1;
 const LARGE: u64 = 2;
+/// The entry's index is in its set's list, if only as one cleared since.
+const LISTED: u64 = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -30,7 +32,7 @@ struct Entry {
     write: u64,
     /// Host address minus linear address, wrapping.
     addend: u64,
-    /// Physical page, and [`GLOBAL`], [`LARGE`].
+    /// Physical page, and [`GLOBAL`], [`LARGE`], [`LISTED`].
     phys: u64,
 }
 
@@ -46,6 +48,9 @@ struct Set {
     /// Indices filled since the last flush, so that a flush costs what was used.
     filled: Vec<u16>,
     fetch_filled: Vec<u16>,
+    /// GiB of linear addresses that may have pieces of large pages here, folded to 64: where none are, forgetting one
+    /// page needs no search.
+    large: u64,
 }
 
 /// A translation to be remembered.
@@ -83,6 +88,11 @@ fn index(linear: u64) -> usize {
     (linear >> 12) as usize & (ENTRIES - 1)
 }
 
+/// The bit of [`Set::large`].
+fn gigabyte(linear: u64) -> u64 {
+    1 << (linear >> 30 & 63)
+}
+
 fn fetch_index(linear: u64) -> usize {
     (linear >> 12) as usize & (FETCH_ENTRIES - 1)
 }
@@ -101,6 +111,7 @@ impl Set {
             fetch: Box::new([FetchEntry { tag: 0, phys: 0 }; FETCH_ENTRIES]),
             filled: Vec::with_capacity(ENTRIES),
             fetch_filled: Vec::with_capacity(FETCH_ENTRIES),
+            large: 0,
         };
         for i in 0..ENTRIES {
             set.clear(i);
@@ -138,9 +149,24 @@ impl Set {
             let kept = keep(entry.tag, entry.phys);
             if !kept {
                 entry.tag = never(usize::from(i));
+                entry.phys = 0;
             }
             kept
         });
+    }
+
+    /// Drops one page that is no piece of a large one; its indices stay listed.
+    fn drop_small(&mut self, page: u64) {
+        let i = index(page);
+        if self.data[i].read == page {
+            self.clear(i);
+            self.data[i].phys = LISTED;
+        }
+        let i = fetch_index(page);
+        if self.fetch[i].tag == page {
+            self.fetch[i].tag = never(i);
+            self.fetch[i].phys = LISTED;
+        }
     }
 }
 
@@ -198,8 +224,11 @@ impl Tlb {
         let set = &mut self.sets[self.current];
         let i = index(mapping.linear);
         let linear = mapping.linear & PAGE_MASK;
-        if set.data[i].read == never(i) {
+        if set.data[i].phys & LISTED == 0 {
             set.filled.push(i as u16);
+        }
+        if mapping.large {
+            set.large |= gigabyte(linear);
         }
         set.data[i] = Entry {
             read: linear,
@@ -213,8 +242,11 @@ impl Tlb {
     pub fn fill_fetch(&mut self, mapping: &Mapping) {
         let set = &mut self.sets[self.current];
         let i = fetch_index(mapping.linear);
-        if set.fetch[i].tag == never(i) {
+        if set.fetch[i].phys & LISTED == 0 {
             set.fetch_filled.push(i as u16);
+        }
+        if mapping.large {
+            set.large |= gigabyte(mapping.linear);
         }
         set.fetch[i] = FetchEntry {
             tag: mapping.linear & PAGE_MASK,
@@ -233,6 +265,7 @@ impl Tlb {
         self.generation += 1;
         for set in &mut self.sets {
             set.retain(|_, _| false);
+            set.large = 0;
         }
     }
 
@@ -249,7 +282,11 @@ impl Tlb {
         self.generation += 1;
         let page = linear & PAGE_MASK;
         for set in &mut self.sets {
-            set.retain(|tag, phys| tag != page && (phys & LARGE == 0 || tag >> 30 != page >> 30));
+            if set.large & gigabyte(page) == 0 {
+                set.drop_small(page);
+            } else {
+                set.retain(|tag, phys| tag != page && (phys & LARGE == 0 || tag >> 30 != page >> 30));
+            }
         }
     }
 
@@ -268,6 +305,7 @@ impl Tlb {
 
 fn marked(mapping: &Mapping) -> u64 {
     (mapping.phys & PAGE_MASK)
+        | LISTED
         | if mapping.global { GLOBAL } else { 0 }
         | if mapping.large { LARGE } else { 0 }
 }
@@ -309,6 +347,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn forgetting_pages_one_by_one_keeps_the_lists_short_and_the_others_there() {
+        let mut tlb = Tlb::default();
+        // Every place of the table but the neighbour's.
+        for round in (0..5000u64).filter(|round| round % 1024 != 1023) {
+            let linear = 0x7000_0000_0000 + (round << 12);
+            tlb.fill(&mapping(linear));
+            tlb.fill_fetch(&mapping(linear));
+            tlb.fill(&mapping(0x7000_0000_0000 - 0x1000));
+            assert!(tlb.read(linear, 8).is_some() && tlb.fetch(linear).is_some());
+            tlb.flush_page(linear | 0x123);
+            assert_eq!((tlb.read(linear, 8), tlb.fetch(linear)), (None, None));
+            assert!(tlb.read(0x7000_0000_0000 - 0x1000, 1).is_some());
+        }
+        let set = &tlb.sets[1];
+        assert!(set.filled.len() <= ENTRIES && set.fetch_filled.len() <= FETCH_ENTRIES);
+        tlb.flush();
+        assert!(tlb.sets[1].filled.is_empty() && tlb.sets[1].fetch_filled.is_empty());
     }
 
     #[test]

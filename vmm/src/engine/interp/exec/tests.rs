@@ -34,6 +34,7 @@ fn run(cpu: &mut Cpu, code: &[u8]) -> Step {
     let instr = decode(code, cpu.mode, 0).unwrap();
     assert_eq!(instr.len(), code.len(), "{code:02x?}");
     let op = compile(Source {
+        model: &cpu.model,
         instr: &instr,
         mode: cpu.mode,
     });

@@ -212,9 +212,10 @@ fn stores_over_decoded_code_stop_the_repetition_at_once() {
 #[test]
 fn a_repetition_that_would_change_itself_restarts_at_that_element() {
     let mut cpu = fixture::long(0);
+    cpu.memory.write(CODE, &[0xf3, 0xaa]).unwrap();
     cpu.code_pages.add(CODE, 64);
     registers(&mut cpu, 0x20, 0, CODE - 0x10);
-    assert_eq!(run(&mut cpu, &[0xf3, 0xaa]), Ran::Restart);
+    assert_eq!(step(&mut cpu), Ran::Restart);
     assert_eq!((cpu.rip, reg(&cpu, RCX), reg(&cpu, RDI)), (CODE, 0x10, CODE));
 }
 
