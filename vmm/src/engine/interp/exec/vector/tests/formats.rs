@@ -44,14 +44,15 @@ fn both(bytes: &[u8], random: &mut Random, content: &[u8; 640], rax: u64) -> [([
     cpu.memory.write(AREA, content).unwrap();
     run(&mut cpu, bytes).unwrap();
     let mut result = [(area(&cpu), take(&cpu).legacy), (host.0, after.legacy)];
-    for (bytes, legacy) in &mut result {
+    for (_, legacy) in &mut result {
         (legacy.fop, legacy.fip, legacy.fdp) = (0, 0, 0);
-        let mut clean = crate::engine::soft::xstate::XState::default();
-        clean.legacy = legacy.clone();
+        let mut clean = crate::engine::soft::xstate::XState {
+            legacy: legacy.clone(),
+            ..Default::default()
+        };
         let image = clean.save();
         clean.load(&image, 3);
         *legacy = clean.legacy;
-        let _ = bytes;
     }
     result
 }
@@ -60,7 +61,8 @@ fn both(bytes: &[u8], random: &mut Random, content: &[u8; 640], rax: u64) -> [([
 fn saves_and_environments_are_the_hosts() {
     // Instruction at [rbx], and which bytes of the area are not to be compared: pointers (the host has seen none, or
     // shows none), MXCSR mask, and what FXSAVE may write beyond the registers.
-    let table: &[(&str, &[u8], &[std::ops::Range<usize>])] = &[
+    type Rows<'a> = &'a [(&'a str, &'a [u8], &'a [std::ops::Range<usize>])];
+    let table: Rows = &[
         ("fnstenv", &[0xd9, 0x33], &[]),
         ("fnstenv 16", &[0x66, 0xd9, 0x33], &[]),
         ("fnsave", &[0xdd, 0x33], &[]),

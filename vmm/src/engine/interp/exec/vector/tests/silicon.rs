@@ -54,7 +54,7 @@ fn codes() -> Vec<Code> {
                 return false;
             }
             let ours = crate::engine::interp::compile::compile_vector(&cpu, &instr);
-            ours.is_some_and(|op| op.run as *const () as usize != undefined as *const () as usize)
+            ours.is_some_and(|op| !std::ptr::eq(op.run as *const (), undefined as *const ()))
         })
         .collect()
 }
