@@ -144,6 +144,25 @@ fn status_shows_engine_exits_and_world_switches_of_a_running_guest() {
 }
 
 #[test]
+fn a_halted_guests_timer_wakes_it_once() {
+    if !engine("a halted guest's timer") {
+        return;
+    }
+    let mut vm = Vm::guest("halting", "hello.elf", "forever", "");
+    vm.wait_for("two seconds", |vm| vm.output().contains("second 2"));
+    let status = vm.vmapp(&["status", "halting", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let exits = |kind: &str| status["exits"][kind].as_u64().expect("a number");
+    // The sleep has its own limit: the engine's alarm must not ring as well, and throw the vCPU out once more.
+    assert!(
+        exits("halt") > 30 && exits("kicked") < exits("halt") / 2,
+        "{} halts, {} kicks",
+        exits("halt"),
+        exits("kicked")
+    );
+}
+
+#[test]
 fn the_power_button_reaches_the_guest_from_stop_and_from_sigterm() {
     if !engine("button") {
         return;

@@ -67,6 +67,8 @@ pub enum FromVmm {
         /// Why that one: the loud engine line.
         why: String,
     },
+    /// Something the user should know (a register KVM refuses, a right that could not be given up).
+    Warning(String),
     /// The VM is over; the process ends after this.
     Ended(Outcome),
 }

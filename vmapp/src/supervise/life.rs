@@ -176,6 +176,7 @@ impl Life {
                     why: plain(&why),
                 }]
             }
+            Event::Vmm(FromVmm::Warning(text)) => vec![Action::Warn(plain(&text))],
             Event::Vmm(FromVmm::Ended(outcome)) => self.vmm_ended(&outcome, now),
             Event::VmmBroke(how) => self.vmm_broke(&how, now),
             Event::VmmDied(how) => self.vmm_died(&how, now),
@@ -485,6 +486,17 @@ mod tests {
             run.on(Event::VmmDied("exited with 101".into())).finish().status,
             3
         );
+    }
+
+    #[test]
+    fn a_warning_of_the_vmm_is_shown_without_its_control_characters() {
+        let mut run = Run::new();
+        run.on(Event::Vmm(FromVmm::Warning("KVM lacks\x1b[2J avx".into())));
+        let [Action::Warn(text)] = &run.done[..] else {
+            panic!("{:?}", run.done);
+        };
+        assert!(text.contains("KVM lacks") && !text.contains('\x1b'), "{text:?}");
+        assert_eq!(run.life.name(), "starting");
     }
 
     #[test]

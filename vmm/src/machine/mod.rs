@@ -1,7 +1,7 @@
 //! The machine: the board (what is wired to what), the run loop, and the life cycle.
 //!
 //! ```text
-//!   start ──▶ hand-over received ──▶ memory, engine, boot files loaded ──▶ rights dropped ──▶ Started ──▶ run loop
+//!   start ──▶ hand-over received ──▶ memory, engine ──▶ rights dropped ──▶ boot files loaded ──▶ Started ──▶ run loop
 //!                    │ any error                                                                 │
 //!                    ▼                                                                           ▼
 //!              Ended(Failed)  ◀──────────── vCPU failed ────────────────  power off, reset, triple fault, debug exit,
@@ -16,6 +16,7 @@ mod board;
 mod ear;
 mod run_loop;
 mod start;
+mod voice;
 
 pub use board::{Board, BoardConfig, BoardError};
 pub use ear::{Ear, Orders};

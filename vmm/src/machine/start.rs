@@ -1,10 +1,11 @@
 //! The start of a vmm: from the supervisor's hand-over to a machine that runs.
 //!
-//! Order matters. Everything that needs a right (the engine's device, the boot files) happens first; then the rights go;
-//! only then the first guest instruction. A refused hand-over or a guest that does not fit ends in
+//! Order matters. What needs a right (the engine's device) happens first; then the rights go; only then is the first byte
+//! of the guest's files read (they came open), and the first guest instruction run. A refused hand-over or a guest that does
+//! not fit ends in
 //! [`Outcome::Failed`] with the reason in words, told to the supervisor.
 
-use super::{Board, BoardConfig, BoardError, Ear, Machine};
+use super::{Board, BoardConfig, BoardError, Ear, Machine, voice};
 use crate::boot::{self, Boot, BootError};
 use crate::dev::chipset::lapic::TscScale;
 use crate::engine::cpu_model::CpuModel;
@@ -80,11 +81,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = match start(&socket) {
-        Ok((mut machine, started)) => {
-            tell(&socket, &started);
-            machine.run()
-        }
+    voice::speak_through(&socket);
+    let mut shortcomings = Vec::new();
+    let made = start(&socket, &mut shortcomings);
+    if let Ok((_, started)) = &made {
+        tell(&socket, started);
+    }
+    // After the engine line, which is the first a user sees.
+    for shortcoming in shortcomings {
+        tracing::warn!("{shortcoming}");
+    }
+    let outcome = match made {
+        Ok((mut machine, _)) => machine.run(),
         Err(error) => Outcome::Failed(error.to_string()),
     };
     let failed = matches!(outcome, Outcome::Failed(_));
@@ -98,9 +106,7 @@ pub fn main() -> ExitCode {
 
 /// A supervisor that does not hear any more is dead, and so are we soon: nothing to be done about an error.
 fn tell(socket: &Socket, message: &FromVmm) {
-    if let Err(error) = socket.send(message, &[]) {
-        tracing::warn!("supervisor does not listen: {error}");
-    }
+    socket.send(message, &[]).ok();
 }
 
 fn introduce() -> Result<Socket, StartError> {
@@ -109,7 +115,9 @@ fn introduce() -> Result<Socket, StartError> {
     Ok(spawn::inherited_socket()?)
 }
 
-fn start(socket: &Arc<Socket>) -> Result<(Machine, FromVmm), StartError> {
+/// Makes the machine and the word that it starts. What the host could not give goes into `shortcomings`, also where
+/// nothing comes of it.
+fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machine, FromVmm), StartError> {
     let (spec, mut fds) = receive(socket)?;
     spec.check()?;
     let shared = SharedMemory::attach(fds.take(FdRole::Memory)?)?;
@@ -129,9 +137,10 @@ fn start(socket: &Arc<Socket>) -> Result<(Machine, FromVmm), StartError> {
         why,
         warnings,
     } = select(spec.engine, &memory, &CpuModel::default_level())?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    shortcomings.extend(warnings);
+    // The last right that needs root is used: /dev/kvm is open. What follows reads the guest's files.
+    let kept = jail::drop_privileges(Role::Vmm)?;
+    shortcomings.extend(kept.into_iter().map(|right| format!("vmm: {right}")));
     let crossing = Crossing::new(Side::Vmm, &shared, bells, spec.io);
     let clock = Clock::start();
     let board = Board::new(BoardConfig {
@@ -145,11 +154,6 @@ fn start(socket: &Arc<Socket>) -> Result<(Machine, FromVmm), StartError> {
     let loaded = boot::load(&boot, &memory, Some(board.rsdp_at()))?;
     drop(boot);
     engine.load(&loaded.state)?;
-    tracing::info!(kernel = loaded.what, "loaded");
-
-    for missing in jail::drop_privileges(Role::Vmm)? {
-        tracing::warn!("jail: {missing}");
-    }
     let ear = Ear::listen(Arc::clone(socket), kick_bell, engine.kick_handle()).map_err(StartError::Ear)?;
     let started = FromVmm::Started {
         engine: engine.name().into(),
