@@ -179,7 +179,7 @@ mod tests {
                 assert_eq!(selected.engine.name(), "kvm");
                 assert!(why.contains(" MIPS"), "{why}");
             }
-            Err(error) => println!("skipped: /dev/kvm: {error}"),
+            Err(error) => println!("skipped: engine auto: /dev/kvm: {error}"),
         }
     }
 }
