@@ -1,3 +1,5 @@
+//! The `vmapp` command; see [`vmapp`].
+
 fn main() -> std::process::ExitCode {
     vmapp::cli::main()
 }

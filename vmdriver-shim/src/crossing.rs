@@ -1,7 +1,7 @@
 //! One side's whole view of the crossing: when to look, when to sleep, whom to wake, and what each wake-up was for.
 //!
 //! Both workers hold one [`Crossing`]; the vmm's run loop asks [`Crossing::any`] at every exit, vmapp's wait loop lives
-//! in [`Crossing::sleep`]. The rings are reached through [`Channel`](crate::channel::Channel)s, which ring what is owed.
+//! in [`Crossing::sleep`]. The rings are reached through [`Channel`]s, which ring what is owed.
 //!
 //! What must never happen here: a lost wake-up (the order announce, fence, look, sleep is
 //! [`Attention`]'s), a loop that ends only if the peer behaves, or a descriptor starved because the peer keeps us busy.

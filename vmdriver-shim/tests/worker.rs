@@ -220,7 +220,9 @@ fn a_jailed_worker_has_no_rights_left() {
         if Uid::effective().is_root() {
             jailed_from_root(role, &got);
         } else {
-            println!("  {role}: not started as root: user, group and bounding set are not checked");
+            println!(
+                "skipped: jail of {role}: not started as root: user, group and bounding set are not checked"
+            );
         }
         // Not dumpable: its /proc belongs to root, whoever it runs as.
         if role == "vmm" && Uid::effective().is_root() {

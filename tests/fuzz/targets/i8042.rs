@@ -1,3 +1,4 @@
+//! `i8042` of `tests/src/fuzz` under libFuzzer.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     tests::fuzz::run("i8042", bytes);

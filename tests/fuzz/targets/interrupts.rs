@@ -1,3 +1,4 @@
+//! `interrupts` of `tests/src/fuzz` under libFuzzer.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     tests::fuzz::run("interrupts", bytes);

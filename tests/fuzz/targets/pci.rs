@@ -1,3 +1,4 @@
+//! `pci` of `tests/src/fuzz` under libFuzzer.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     tests::fuzz::run("pci", bytes);

@@ -5,10 +5,10 @@
 //!
 //! | found | loaded as | module |
 //! |---|---|---|
-//! | `HdrS` at 0x202 | Linux bzImage, 64-bit entry | [`bzimage`] |
-//! | a Multiboot 1 header in the first 8192 bytes | Multiboot 1, so an ELF with both headers is Multiboot | [`multiboot`] |
-//! | an ELF with a `XEN_ELFNOTE_PHYS32_ENTRY` note | PVH | [`pvh`] |
-//! | `[boot] image` (no detection) | flat real-mode image at 7C00 | [`image`] |
+//! | `HdrS` at 0x202 | Linux bzImage, 64-bit entry | `bzimage` |
+//! | a Multiboot 1 header in the first 8192 bytes | Multiboot 1, so an ELF with both headers is Multiboot | `multiboot` |
+//! | an ELF with a `XEN_ELFNOTE_PHYS32_ENTRY` note | PVH | `pvh` |
+//! | `[boot] image` (no detection) | flat real-mode image at 7C00 | `image` |
 //!
 //! The files are the user's, but nothing in them is trusted: a malformed one is a [`BootError`] that says what does not
 //! fit and by how much, never a panic, an endless loop, or an allocation that grows with the file.

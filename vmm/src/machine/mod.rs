@@ -8,7 +8,7 @@
 //!                                                                         stopped by the supervisor or its death
 //! ```
 //!
-//! One thread, the vCPU's, owns engine and devices; nothing here takes a lock. A second thread ([`ear`]) hears what
+//! One thread, the vCPU's, owns engine and devices; nothing here takes a lock. A second thread (`ear`) hears what
 //! can arrive while the vCPU thread is inside the engine and cannot look: the kick doorbell and the supervisor. It
 //! sets a flag and kicks; it touches no device.
 

@@ -1,3 +1,5 @@
+//! The controller and its keyboard against their documentation, as drivers use them and as nobody does.
+
 use super::*;
 use crate::bus::Wires;
 use proptest::prelude::*;

@@ -8,7 +8,7 @@
 //!   first of them. While vmapp has not drained the ring there is no credit: the burst fills, then the 16-byte FIFO, THRE
 //!   stays clear and the guest's driver waits as it would for a slow line. Credit comes as a signal ([`Channelled`]).
 //! - **In.** The receiver is filled when it is empty, a whole FIFO at a time, and after the guest has emptied it not for
-//!   another [`GAP_NS`]. As on a real line the FIFO runs dry between bursts and the interrupt line drops; filled sooner, a
+//!   another `GAP_NS`. As on a real line the FIFO runs dry between bursts and the interrupt line drops; filled sooner, a
 //!   driver that returns from its handler would never see another edge, and one that loops would report an interrupt gone
 //!   wild. The gap is not a baud rate: nothing waits for it but a guest that is already being fed.
 //!   Input crosses by credit too: a slot is read when the receiver has room, and given back when its last byte has

@@ -28,7 +28,7 @@ impl Guest {
         let kvm = match probe::open() {
             Ok(kvm) => kvm,
             Err(error) => {
-                println!("skipped: /dev/kvm: {error}");
+                println!("skipped: kvm engine: /dev/kvm: {error}");
                 return None;
             }
         };
@@ -308,7 +308,7 @@ fn registers_of_the_chipset_come_out_and_can_fault() {
     };
     guest.handler(13, &[0xe6, 0x0d, 0xf4]); // out 13, al; hlt
     if !guest.engine.model().has("X2APIC") {
-        println!("skipped: this KVM cannot pass registers out");
+        println!("skipped: kvm msrs: this KVM cannot pass registers out");
         return;
     }
     assert_eq!(guest.go(), msr(msrs::APIC_BASE, Op::Read));

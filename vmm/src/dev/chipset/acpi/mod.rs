@@ -10,7 +10,7 @@
 //! | FADT | the registers of [`super::pm`], the reset register, which legacy devices there are |
 //! | FACS | nothing; OSes expect one |
 //! | MADT | local APICs, I/O APIC, and where its pins differ from ISA IRQs |
-//! | DSDT | the devices, by name ([`dsdt`]) |
+//! | DSDT | the devices, by name (`dsdt`) |
 //!
 //! Source: ACPI Specification 6.5, chapter 5.
 

@@ -1,3 +1,5 @@
+//! The pair of 8259As against the data sheet, and against a model written apart from it.
+
 use super::*;
 use proptest::prelude::*;
 

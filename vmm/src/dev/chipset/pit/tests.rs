@@ -1,3 +1,5 @@
+//! The 8254 against the waveforms of its data sheet, and against a model that goes tick by tick.
+
 use super::*;
 use crate::bus::Wires;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The clock, its three interrupts and the CMOS memory against the MC146818A's data sheet.
+
 use super::*;
 use crate::bus::Wires;
 use proptest::prelude::*;
