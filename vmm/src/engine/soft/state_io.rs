@@ -11,7 +11,7 @@ use super::system::{CR0_ET, Msrs, host};
 use super::tlb::Tlb;
 use super::xstate::XState;
 use crate::engine::EngineError;
-use crate::engine::cpu_model::{CpuModel, Dynamic, XSAVE_BYTES, msrs};
+use crate::engine::cpu_model::{CpuModel, Dynamic, msrs};
 use crate::engine::state::{CpuState, Pending, Segment, Segments};
 use crate::mem::GuestMemory;
 use std::sync::Arc;
@@ -39,11 +39,6 @@ const CR4_BITS: [(u64, &str); 15] = [
     (1 << 20, "SMEP"),
     (1 << 21, "SMAP"),
 ];
-
-/// x87 control word and MXCSR after FNINIT and RESET: what a component not in an XSAVE image has.
-const FCW_INIT: u16 = 0x37f;
-const MXCSR_INIT: u32 = 0x1f80;
-const XSTATE_BV: usize = 512;
 
 /// The CPU model a software engine offers: the default one without what these engines lack.
 pub fn interp_model() -> CpuModel {
@@ -86,10 +81,7 @@ impl Cpu {
             efer: 0,
             debug: [0; 6],
             msrs: Msrs::default(),
-            xstate: XState {
-                image: [0; 1024],
-                xcr0: 1,
-            },
+            xstate: XState::default(),
             fault: None,
             exit: None,
             alone: false,
@@ -151,7 +143,7 @@ impl Cpu {
         self.debug[DR6] |= DR6_FIXED;
         self.debug[DR7] |= 1 << 10;
         self.put_msrs(state);
-        self.put_xstate(state);
+        self.xstate.load(&state.xsave, state.xcr0);
         self.pdptes = self.read_pdptes(state.cr3).unwrap_or_default();
         self.put_pending(state);
         self.tlb.flush();
@@ -167,26 +159,6 @@ impl Cpu {
                 self.put_msr(index, value);
             }
         }
-    }
-
-    /// A component whose bit is clear in XSTATE_BV is in its initial state, whatever the image's bytes.
-    fn put_xstate(&mut self, state: &CpuState) {
-        let image = &mut self.xstate.image;
-        image.fill(0);
-        let len = state.xsave.len().min(image.len());
-        image[..len].copy_from_slice(&state.xsave[..len]);
-        let has = image[XSTATE_BV];
-        if has & 1 == 0 {
-            image[..24].fill(0);
-            image[..2].copy_from_slice(&FCW_INIT.to_le_bytes());
-            image[32..160].fill(0);
-        }
-        if has & 2 == 0 {
-            image[24..28].copy_from_slice(&MXCSR_INIT.to_le_bytes());
-            image[160..416].fill(0);
-        }
-        image[XSTATE_BV] |= 3;
-        self.xstate.xcr0 = state.xcr0;
     }
 
     fn put_pending(&mut self, state: &CpuState) {
@@ -244,7 +216,7 @@ impl Cpu {
             debug: self.debug,
             efer: self.efer,
             msrs,
-            xsave: self.xstate.image[..XSAVE_BYTES].to_vec(),
+            xsave: self.xstate.save(),
             pending: self.saved_pending(),
         }
     }
