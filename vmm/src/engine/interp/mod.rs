@@ -7,7 +7,7 @@
 //! | [`compile`] | iced-x86's instruction to an `Op`: which handler, which operands; one file per group of instructions |
 //! | [`exec`] | the handlers, one file per group, generic over operand size and operand form |
 //! | [`trace`] | straight-line runs of `Op`s by physical address and mode, their links, their end when their bytes change |
-//! | `thunk` | x87, MMX, SSE by native code made per distinct instruction |
+//! | [`thunk`] | x87, MMX, SSE by native code made per distinct instruction |
 //! | [`run`] | the engine: trace after trace, events between them, exits |
 //!
 //! A handler is specialised when it is chosen, so that none asks for mode, segment or page kind while it runs: 64-bit
@@ -18,4 +18,5 @@ pub mod exec;
 pub mod form;
 pub mod op;
 pub mod run;
+pub mod thunk;
 pub mod trace;
