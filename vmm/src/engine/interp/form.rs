@@ -9,6 +9,12 @@ use crate::engine::soft::word::Word;
 pub trait Form: 'static {
     /// The linear address of an access to a `W`; `WRITE`: it will be stored to. Checks what segmentation asks for.
     fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64>;
+
+    /// The same for `len` bytes, 1 or more: operands that are no [`Word`].
+    #[inline(always)]
+    fn bytes<const WRITE: bool>(cpu: &mut Cpu, op: &Op, _len: u32) -> Step<u64> {
+        Self::linear::<u8, WRITE>(cpu, op)
+    }
 }
 
 /// 64-bit: base + displacement.
@@ -83,6 +89,11 @@ impl Form for General {
     #[inline(never)]
     fn linear<W: Word, const WRITE: bool>(cpu: &mut Cpu, op: &Op) -> Step<u64> {
         cpu.segmented(op.segment, offset(cpu, op), W::BYTES as u32, WRITE)
+    }
+
+    #[inline(never)]
+    fn bytes<const WRITE: bool>(cpu: &mut Cpu, op: &Op, len: u32) -> Step<u64> {
+        cpu.segmented(op.segment, offset(cpu, op), len, WRITE)
     }
 }
 

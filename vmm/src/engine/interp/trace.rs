@@ -234,6 +234,7 @@ pub fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> 
         let op = compile::compile(Source {
             instr: &instr,
             mode: cpu.mode,
+            model: &cpu.model,
         });
         let ends = op.ends;
         ops.push(op);
@@ -272,6 +273,7 @@ fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
     let op = compile::compile(Source {
         instr: &instr,
         mode: cpu.mode,
+        model: &cpu.model,
     });
     ops.push(op);
     if !op.ends {

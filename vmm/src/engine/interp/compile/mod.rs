@@ -4,9 +4,11 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod vector;
 
 use super::form::address;
 use super::op::{Handler, Op};
+use crate::engine::cpu_model::CpuModel;
 use crate::engine::soft::cpu::{Cpu, Step};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
@@ -19,6 +21,8 @@ pub struct Source<'a> {
     pub instr: &'a Instruction,
     /// The mode it was decoded in.
     pub mode: Mode,
+    /// What the guest is offered: an instruction of a hidden feature is undefined.
+    pub model: &'a CpuModel,
 }
 
 /// A [`super::form::Form`], as a value.
@@ -99,11 +103,22 @@ pub(super) use {by_form, by_width};
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
-    let groups: [fn(Source<'_>) -> Option<Op>; 1] = [alu::compile];
+    // `vector` is first: MOVSD and CMPSD are also names of string instructions.
+    let groups: [fn(Source<'_>) -> Option<Op>; 2] = [vector::compile, alu::compile];
     groups
         .iter()
         .find_map(|group| group(source))
         .unwrap_or_else(|| source.op(undefined).ending())
+}
+
+/// What the vector group alone makes of an instruction.
+#[cfg(test)]
+pub(super) fn compile_vector(cpu: &Cpu, instr: &Instruction) -> Option<Op> {
+    vector::compile(Source {
+        instr,
+        mode: cpu.mode,
+        model: &cpu.model,
+    })
 }
 
 /// Ends a trace that has no branch at its end; takes no bytes.

@@ -5,3 +5,4 @@
 //! what can fault, and only then changes registers and flags.
 
 pub mod alu;
+pub mod vector;
