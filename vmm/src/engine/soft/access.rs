@@ -236,9 +236,7 @@ impl Cpu {
             linear,
             phys: walked.phys,
             host: page_host,
-            writable: walked.store_ready
-                && !rom
-                && !self.code_pages.holds(walked.phys),
+            writable: walked.store_ready && !rom && !self.code_pages.holds(walked.phys),
             global: walked.global,
             large: walked.large,
         });

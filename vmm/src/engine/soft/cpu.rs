@@ -402,7 +402,9 @@ impl Cpu {
         let mut mode = Mode::empty();
         mode.set(Mode::CODE64, code64);
         mode.set(Mode::CODE32, !code64 && cs.big());
-        mode.set(Mode::STACK32, self.segments[SS].big());
+        // Not in 64-bit code, where it means nothing: kernels run with SS null after an interrupt and flat after SYSCALL,
+        // and must not have every trace twice.
+        mode.set(Mode::STACK32, !code64 && self.segments[SS].big());
         mode.set(Mode::PROTECTED, protected);
         mode.set(Mode::V86, v86);
         mode.set(Mode::LONG, long);

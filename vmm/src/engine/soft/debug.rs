@@ -2,7 +2,7 @@
 //!
 //! While [`Cpu::debugging`] says so the engine runs one instruction at a time: [`Cpu::begin_instruction`] before it,
 //! [`Cpu::debug_trap`] behind it. Nothing else pays: a page with a data breakpoint is never in the TLB, so that all its
-//! accesses come by [`Cpu::note_data_access`].
+//! accesses come by `note_data_access`.
 
 use super::cpu::{Cpu, Fault, Step, vector};
 use super::flags::{RF, TF};
@@ -140,3 +140,6 @@ impl Cpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ pub mod cpu;
 pub mod debug;
 pub mod deliver;
 pub mod descriptor;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod flags;
 pub mod mode;
 pub mod regs;

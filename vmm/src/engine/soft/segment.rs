@@ -214,8 +214,8 @@ impl Cpu {
     /// A data segment CPL and RPL may load; else `vector` with the selector.
     pub(super) fn data_segment_or(&mut self, selector: u16, vector: u8) -> Step<SegmentRegister> {
         let descriptor = self.descriptor(selector, vector)?;
-        let privileged = !descriptor.is_conforming()
-            && (rpl(selector) > descriptor.dpl() || self.cpl > descriptor.dpl());
+        let privileged =
+            !descriptor.is_conforming() && (rpl(selector) > descriptor.dpl() || self.cpl > descriptor.dpl());
         if !descriptor.is_readable() || privileged {
             return self.raise_selector(vector, selector);
         }
@@ -256,3 +256,6 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

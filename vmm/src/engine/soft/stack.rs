@@ -93,6 +93,17 @@ impl Cpu {
         }
     }
 
+    /// Pushes onto a stack just switched to: where it ends, the error code names it (Intel SDM volume 2, INT n).
+    pub(super) fn on_new_stack<T>(&mut self, pushes: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
+        let result = pushes(self);
+        if let (Err(Leave::Fault), Some(fault)) = (&result, &mut self.fault)
+            && fault.vector == vector::SS
+        {
+            fault.code = Some(u32::from(self.segments[SS].selector & !3));
+        }
+        result
+    }
+
     /// A non-canonical address is #SS(0) when the stack is reached through it (Intel SDM volume 3, section 6.15).
     fn of_stack<T>(&mut self, result: Step<T>) -> Step<T> {
         if let (Err(Leave::Fault), Some(fault)) = (&result, &mut self.fault)

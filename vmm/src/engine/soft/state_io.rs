@@ -238,3 +238,6 @@ impl Cpu {
         pending
     }
 }
+
+#[cfg(test)]
+mod tests;

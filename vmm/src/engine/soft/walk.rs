@@ -191,7 +191,10 @@ impl Cpu {
             if entry & P == 0 {
                 return Err(Miss::NotPresent);
             }
-            if entry & self.beyond_physical() != 0 || (entry & NX != 0 && !nxe) || (level == 4 && entry & PS != 0) {
+            if entry & self.beyond_physical() != 0
+                || (entry & NX != 0 && !nxe)
+                || (level == 4 && entry & PS != 0)
+            {
                 return Err(Miss::Reserved);
             }
             leaf.add(Visited {
@@ -300,3 +303,6 @@ impl Leaf {
         self.dirty = entry & D != 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

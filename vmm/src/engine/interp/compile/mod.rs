@@ -4,6 +4,7 @@
 //! what the CPU model hides, becomes #UD. Called once per instruction of a new trace, never while one runs.
 
 mod alu;
+mod system;
 mod vector;
 
 use super::form::address;
@@ -104,7 +105,7 @@ pub(super) use {by_form, by_width};
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
     // `vector` is first: MOVSD and CMPSD are also names of string instructions.
-    let groups: [fn(Source<'_>) -> Option<Op>; 2] = [vector::compile, alu::compile];
+    let groups: [fn(Source<'_>) -> Option<Op>; 3] = [vector::compile, system::compile, alu::compile];
     groups
         .iter()
         .find_map(|group| group(source))

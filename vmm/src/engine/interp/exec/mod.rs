@@ -5,4 +5,5 @@
 //! what can fault, and only then changes registers and flags.
 
 pub mod alu;
+pub mod system;
 pub mod vector;

@@ -177,44 +177,49 @@ impl Cpu {
         return_ip: u64,
     ) -> Step {
         let bits = if gate.kind & 8 != 0 { 32 } else { 16 };
-        let flags = self.flags.rflags();
         let v86 = self.mode.contains(Mode::V86);
         let old = self.segments.map(|s| s.selector);
-        let old_sp = self.regs.get::<u32>(SP);
-        let inner = cpl < self.cpl;
-        if inner {
-            let (selector, sp) = self.inner_stack(cpl)?;
-            let stack = self.stack_segment(selector, cpl, vector::TS)?;
-            self.segments[SS] = stack;
-            self.flags.others &= !VM;
-            self.install_code(gate.selector, target, cpl)?;
-            self.update_mode();
-            self.set_stack_pointer(sp);
+        let flags = self.flags.rflags();
+        let common = [
+            Some(flags),
+            Some(old[CS].into()),
+            Some(return_ip),
+            code.map(u64::from),
+        ];
+        if cpl < self.cpl {
+            let old_sp = self.regs.get::<u32>(SP).into();
+            self.switch_to_inner(gate, target, cpl)?;
+            let segments = [GS, FS, DS, ES].map(|index| v86.then_some(old[index].into()));
+            let stack = [Some(old[SS].into()), Some(old_sp)];
+            let frame = segments.into_iter().chain(stack).chain(common);
+            self.on_new_stack(|cpu| frame.flatten().try_for_each(|word| cpu.push_bits(bits, word)))?;
         } else {
             self.install_code(gate.selector, target, cpl)?;
             self.update_mode();
+            let frame = common.into_iter();
+            frame.flatten().try_for_each(|word| self.push_bits(bits, word))?;
         }
         if v86 {
             for index in [GS, FS, DS, ES] {
-                self.push_bits(bits, old[index].into())?;
                 self.segments[index] = self.null_segment(index, 0);
             }
-        }
-        if inner {
-            self.push_bits(bits, old[SS].into())?;
-            self.push_bits(bits, old_sp.into())?;
-        }
-        self.push_bits(bits, flags)?;
-        self.push_bits(bits, old[CS].into())?;
-        self.push_bits(bits, return_ip)?;
-        if let Some(code) = code {
-            self.push_bits(bits, code.into())?;
         }
         if gate.offset > u64::from(self.segments[CS].limit) {
             return self.raise_gp();
         }
         self.rip = gate.offset;
         self.enter_flags(gate);
+        Ok(())
+    }
+
+    /// The stack the TSS has for privilege `cpl`, and the handler's code; out of virtual-8086 mode.
+    fn switch_to_inner(&mut self, gate: &Gate, target: Descriptor, cpl: u8) -> Step {
+        let (selector, sp) = self.inner_stack(cpl)?;
+        self.segments[SS] = self.stack_segment(selector, cpl, vector::TS)?;
+        self.flags.others &= !VM;
+        self.install_code(gate.selector, target, cpl)?;
+        self.update_mode();
+        self.set_stack_pointer(sp);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ struct Frame {
 impl Cpu {
     /// IRET, IRETD, IRETQ. `return_ip`: the next instruction (a task switch saves it).
     pub fn iret(&mut self, op_bits: u32, return_ip: u64) -> Step {
+        let return_ip = self.cut_ip(return_ip);
         self.transfer(|cpu| cpu.return_from_handler(op_bits, return_ip))?;
         self.nmi_masked = false;
         // A handler may have been the reason to wait: the engine looks at IF, TF and breakpoints anew.

@@ -55,8 +55,7 @@ impl Cpu {
     pub fn write_cr0(&mut self, value: u64) -> Step {
         let new = (value & CR0_DEFINED) | CR0_ET;
         let has = |bit: u64| new & bit != 0;
-        let impossible =
-            value >> 32 != 0 || (has(CR0_PG) && !has(CR0_PE)) || (has(CR0_NW) && !has(CR0_CD));
+        let impossible = value >> 32 != 0 || (has(CR0_PG) && !has(CR0_PE)) || (has(CR0_NW) && !has(CR0_CD));
         let turns_on = has(CR0_PG) && !self.paging();
         let turns_off = !has(CR0_PG) && self.paging();
         let enters_long = turns_on && self.efer & EFER_LME != 0;

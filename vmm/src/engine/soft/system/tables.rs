@@ -97,8 +97,8 @@ impl Cpu {
             return Ok(None);
         };
         let descriptor = Descriptor(self.load_system(at)?);
-        let visible = descriptor.is_conforming()
-            || (descriptor.dpl() >= self.cpl && descriptor.dpl() >= rpl(selector));
+        let visible =
+            descriptor.is_conforming() || (descriptor.dpl() >= self.cpl && descriptor.dpl() >= rpl(selector));
         let fits = match probe {
             Probe::Read => descriptor.is_readable(),
             Probe::Write => descriptor.is_writable(),

@@ -24,9 +24,8 @@ struct Target {
 impl Cpu {
     pub(super) fn far_gate(&mut self, far: &FarTransfer, gate: Descriptor) -> Step {
         let target = self.gate_target(far, gate)?;
-        let inner = far.kind == Far::Call
-            && !target.descriptor.is_conforming()
-            && target.descriptor.dpl() < self.cpl;
+        let inner =
+            far.kind == Far::Call && !target.descriptor.is_conforming() && target.descriptor.dpl() < self.cpl;
         if inner {
             return self.call_inner(far, &target);
         }
@@ -112,13 +111,15 @@ impl Cpu {
         self.install_code(target.selector, target.descriptor, cpl)?;
         self.update_mode();
         self.set_stack_pointer(sp);
-        self.push_bits(target.bits, old_ss.into())?;
-        self.push_bits(target.bits, old_sp)?;
-        for &value in parameters[..target.parameters].iter().rev() {
-            self.push_bits(target.bits, value)?;
-        }
-        self.push_bits(target.bits, old_cs.into())?;
-        self.push_bits(target.bits, far.return_ip)?;
+        self.on_new_stack(|cpu| {
+            cpu.push_bits(target.bits, old_ss.into())?;
+            cpu.push_bits(target.bits, old_sp)?;
+            for &value in parameters[..target.parameters].iter().rev() {
+                cpu.push_bits(target.bits, value)?;
+            }
+            cpu.push_bits(target.bits, old_cs.into())?;
+            cpu.push_bits(target.bits, far.return_ip)
+        })?;
         self.check_target(target.descriptor, target.offset)?;
         self.rip = target.offset;
         Ok(())

@@ -7,7 +7,7 @@
 use crate::engine::soft::cpu::{Cpu, Event, Leave, Step, vector};
 use crate::engine::soft::debug::{DR6_BT, DR7};
 use crate::engine::soft::descriptor::{Descriptor, is_null, rpl, system_type};
-use crate::engine::soft::flags::{NT, VM};
+use crate::engine::soft::flags::{NT, RF, VM};
 use crate::engine::soft::regs::RegAt;
 use crate::engine::soft::segment::{SegmentRegister, UNUSABLE};
 use crate::engine::soft::word::Word;
@@ -248,10 +248,11 @@ impl Cpu {
     }
 
     fn load_flags_of_task(&mut self, new: &Incoming, entry: TaskEntry) {
-        /// CF PF AF ZF SF TF IF DF OF IOPL NT RF VM AC ID.
-        const DEFINED: u64 = 0x0027_7fd5;
+        /// CF PF AF ZF SF TF IF DF OF IOPL NT VM AC ID.
+        const DEFINED: u64 = 0x0026_7fd5;
+        let resume = if self.breakpoints_on() { RF } else { 0 };
         let nested = if entry.nests() { NT } else { 0 };
-        self.flags.set_rflags((new.flags & DEFINED) | nested);
+        self.flags.set_rflags((new.flags & (DEFINED | resume)) | nested);
     }
 
     /// The new task's descriptors, checked in its own context.
