@@ -4,7 +4,7 @@ CARGO   ?= cargo
 SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo test bench fuzz lint deny clean
+.PHONY: help setup build demo test bench suites fuzz lint deny clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -15,11 +15,14 @@ setup: ## check for the tools the build needs; says what it is about to install
 build: setup ## release binaries in target/release, guests in target/guests
 	@$(CARGO) build --release --workspace
 
-demo: build ## build and boot examples/hello.toml
+demo: build ## boot a Debian kernel: a shell on a terminal, else a self-check (fetches 75 MB once)
 	@.ci/demo
 
 test: setup ## everything CI runs: format, lints, unit, property, model, process and guest tests
 	@.ci/test
+
+suites: build ## suites nobody here wrote, run in the guest: the kernel's selftests (fetches 140 MB once)
+	@tests/suites/selftests
 
 bench: setup ## measure; writes bench/RESULTS.md
 	@$(CARGO) run --release -p bench -- crossing

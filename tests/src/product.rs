@@ -68,9 +68,16 @@ pub struct Vm {
 impl Vm {
     /// Starts a guest. `boot` is the config's boot section; `machine` more lines of `[machine]`.
     pub fn start(name: &str, boot: &str, machine: &str) -> Self {
+        Self::configured(
+            name,
+            &format!("name = \"{name}\"\n[machine]\nmemory = \"64M\"\n{machine}\n[boot]\n{boot}\n"),
+        )
+    }
+
+    /// Starts the machine of a whole configuration file, whose name is `name`.
+    pub fn configured(name: &str, text: &str) -> Self {
         let runtime = tempfile::tempdir().expect("a temporary folder");
         let config = runtime.path().join("vm.toml");
-        let text = format!("name = \"{name}\"\n[machine]\nmemory = \"64M\"\n{machine}\n[boot]\n{boot}\n");
         std::fs::write(&config, text).expect("a config file");
         let mut child = command(runtime.path())
             .arg("run")
@@ -146,14 +153,28 @@ impl Vm {
             .expect("vmapp starts")
     }
 
+    /// Waits for the line that names the engine; it is the error if no engine here gets through the boot of a kernel
+    /// within [`LIMIT`].
+    pub fn fast_engine(&mut self) -> Result<(), String> {
+        self.wait_for("the engine's line", |vm| vm.errors().contains('\n'));
+        let line = self.errors().lines().next().unwrap_or_default().to_owned();
+        if line.contains("no engine works here") || line.contains("interprets guest kernel code") {
+            return Err(line);
+        }
+        Ok(())
+    }
+
     /// Waits until `condition` holds.
     pub fn wait_for(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let began = Instant::now();
         while !condition(self) {
-            let dead = self.child.try_wait().expect("a child can be waited for");
-            if dead.is_some() && !condition(self) {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                self.read_to_the_end();
+                if condition(self) {
+                    return;
+                }
                 panic!(
-                    "ended before {what}: {dead:?}\n{}\n{}",
+                    "ended before {what}: {status:?}\n{}\n{}",
                     self.output(),
                     self.errors()
                 );
@@ -168,14 +189,19 @@ impl Vm {
         }
     }
 
+    /// Collects what an ended VM still had to say.
+    fn read_to_the_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no reader panicked");
+        }
+    }
+
     /// Waits for the end.
     pub fn end(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                for reader in self.readers.drain(..) {
-                    reader.join().expect("no reader panicked");
-                }
+                self.read_to_the_end();
                 return status;
             }
             assert!(

@@ -11,6 +11,19 @@ fn engine(test: &str) -> bool {
     kvm().map_err(|why| skip(test, &why)).is_ok()
 }
 
+/// A nested KVM may interpret guest kernel code, and not know every instruction: then the test says so and skips.
+fn not_emulated(test: &str, code: i32, vm: &Vm) -> bool {
+    let errors = vm.errors();
+    let refused = errors
+        .lines()
+        .find(|line| line.contains("KVM could not emulate an instruction"));
+    if let (1, Some(line)) = (code, refused) {
+        skip(test, line);
+        return true;
+    }
+    false
+}
+
 fn exit_code(vm: &mut Vm) -> i32 {
     vm.end().code().expect("vmapp ends by itself")
 }
@@ -64,8 +77,7 @@ fn flat_images_pass_through_the_old_modes() {
             "debug_exit = 0xf4",
         );
         let code = exit_code(&mut vm);
-        if code == 1 && vm.errors().contains("KVM could not emulate an instruction") {
-            skip(image, vm.errors().lines().last().unwrap_or_default());
+        if not_emulated(image, code, &vm) {
             continue;
         }
         assert_eq!(code, 10, "{}\n{}", vm.output(), vm.errors());
@@ -79,7 +91,11 @@ fn every_way_to_reset_ends_with_status_4_when_asked_to() {
             continue;
         }
         let mut vm = Vm::guest("reset", "reset.elf", way, "on_reset = \"exit\"");
-        assert_eq!(exit_code(&mut vm), 4, "{way}: {}\n{}", vm.output(), vm.errors());
+        let code = exit_code(&mut vm);
+        if not_emulated(way, code, &vm) {
+            continue;
+        }
+        assert_eq!(code, 4, "{way}: {}\n{}", vm.output(), vm.errors());
         assert!(vm.output().contains("reset by"), "{}", vm.output());
     }
 }
@@ -101,7 +117,7 @@ fn status_shows_engine_exits_and_world_switches_of_a_running_guest() {
         return;
     }
     let mut vm = Vm::guest("status", "hello.elf", "forever", "");
-    vm.wait_for("first tick", |vm| vm.output().matches("tick").count() >= 2);
+    vm.wait_for("two seconds", |vm| vm.output().contains("second 2"));
     let listed = vm.vmapp(&["list"]);
     assert!(
         String::from_utf8_lossy(&listed.stdout).contains("status"),
@@ -150,7 +166,7 @@ fn a_killed_worker_ends_the_vm_within_a_second_and_leaves_nothing() {
             continue;
         }
         let mut vm = Vm::guest("killed", "hello.elf", "forever", "");
-        vm.wait_for("a tick", |vm| vm.output().contains("tick"));
+        vm.wait_for("a second", |vm| vm.output().contains("second 1"));
         let workers = vm.workers();
         let (pid, _) = workers
             .iter()

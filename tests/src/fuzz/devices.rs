@@ -2,14 +2,19 @@
 
 use super::input::Input;
 use super::rig::Rig;
-use vmm::bus::{Change, Line, Signals, Width, Wires};
+use std::collections::BTreeMap;
+use vmm::bus::{Access, Change, Line, PortIo, Signal, Signals, Width, Wires};
 use vmm::dev::chipset::interrupts::Interrupts;
 use vmm::dev::chipset::ioapic::{self, IoApic};
 use vmm::dev::chipset::lapic::{self, Destination, LocalApic, TscScale};
+use vmm::dev::chipset::pci::config::{Bar, ConfigSpace, Decode, Identity, Pin, Space, Window};
+use vmm::dev::chipset::pci::{DevFn, PciBus, chipset, intx};
 use vmm::dev::chipset::pic::PicPair;
 use vmm::dev::chipset::pit::Pit;
+use vmm::dev::chipset::pm::Pm;
 use vmm::dev::chipset::rtc::{Cmos, Rtc};
 use vmm::dev::i8042::I8042;
+use vmm::mem::{IOAPIC_BASE, PCI_HOLE};
 use vmm::time::Ns;
 
 const TSC: TscScale = TscScale {
@@ -142,6 +147,112 @@ pub fn rtc(bytes: &[u8]) -> u64 {
         .ports(&Rtc::PORTS)
         .timed()
         .resettable()
+        .run(bytes)
+}
+
+/// The chipset's functions, and one with windows of every kind. The board follows now and then, as it would.
+pub fn pci(bytes: &[u8]) -> u64 {
+    const CARD: DevFn = DevFn::new(3, 0);
+    const FUNCTIONS: [DevFn; 4] = [
+        chipset::HOST_BRIDGE,
+        chipset::ISA_BRIDGE,
+        chipset::POWER_MANAGEMENT,
+        CARD,
+    ];
+    let (wires, signals) = (Wires::default(), Signals::default());
+    let mut bus = PciBus::new(&wires, signals.clone()).expect("wires of the board");
+    bus.plug(CARD, card()).expect("an empty place");
+    let decode = |bus: &PciBus, devfn| bus.function(devfn).expect("a function plugged in").decode();
+    let mut known: BTreeMap<u16, Decode> = BTreeMap::new();
+    let place = |devfn: DevFn| u16::from(devfn.device()) << 3 | u16::from(devfn.function());
+    known.extend(FUNCTIONS.map(|devfn| (place(devfn), decode(&bus, devfn))));
+    let pirqs = intx::PIRQ_GSIS.map(|gsi| wires.line(gsi).expect("a wire of the board"));
+    let levels = wires.clone();
+    Rig::new(bus)
+        .ports(&[PciBus::PORTS])
+        .resettable()
+        .also(move |bus, _now, input| {
+            if input.flag() {
+                pirqs[usize::from(input.byte() % 4)].set(input.flag());
+                wires.take().for_each(|change| bus.follow(change));
+                return String::new();
+            }
+            let moved = bus.take_moved();
+            for moved in &moved {
+                moved.decode.windows.iter().flatten().for_each(sound);
+                known.insert(place(moved.devfn), moved.decode);
+            }
+            for devfn in FUNCTIONS {
+                assert_eq!(known[&place(devfn)], decode(bus, devfn), "{devfn:?} moved unseen");
+            }
+            format!("{moved:?}")
+        })
+        .check(move |bus| {
+            assert!(signals.take().iter().all(|&signal| signal == Signal::Reset));
+            let bridge = bus.function(chipset::ISA_BRIDGE).expect("every board has it");
+            for irq in [3, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15] {
+                let routed = (0..4u8).any(|n| {
+                    bridge.byte(chipset::PIRQRC + n) == irq && levels.level(intx::PIRQ_GSIS[usize::from(n)])
+                });
+                assert_eq!(levels.level(irq), routed, "ISA wire {irq}");
+            }
+        })
+        .run(bytes)
+}
+
+fn card() -> ConfigSpace {
+    ConfigSpace::new(Identity {
+        vendor: 0x1022,
+        device: 0x2000,
+        revision: 0x16,
+        class: 0x02_0000,
+    })
+    .bars([
+        Some(Bar::io(32)),
+        Some(Bar::memory(32)),
+        None,
+        Some(Bar::memory(1 << 20)),
+        Some(Bar::io(256)),
+        Some(Bar::memory(1 << 31)),
+    ])
+    .interrupt(Pin::A)
+}
+
+/// A window the board can give to a device.
+fn sound(window: &Window) {
+    let &Window { space, base, len } = window;
+    assert!(len.is_power_of_two() && base.is_multiple_of(len), "{window:?}");
+    let last = u64::from(base) + u64::from(len) - 1;
+    match space {
+        Space::Io => assert!(last <= 0xffff, "{window:?}"),
+        Space::Memory => assert!(u64::from(base) >= PCI_HOLE && last < IOAPIC_BASE, "{window:?}"),
+    }
+}
+
+/// The SCI is up exactly while an enabled status bit is set, and nothing but soft off is ever asked for.
+pub fn pm(bytes: &[u8]) -> u64 {
+    let (wires, signals) = (Wires::default(), Signals::default());
+    let sci = wires.line(Pm::SCI_GSI).expect("a wire of the board");
+    Rig::new(Pm::new(sci, signals.clone()))
+        .ports(&[
+            Pm::PORTS,
+            Pm::EVENT..=Pm::EVENT + 3,
+            Pm::CONTROL..=Pm::CONTROL + 1,
+        ])
+        .timed()
+        .resettable()
+        .also(move |pm, now, input| {
+            if input.flag() {
+                pm.press_power_button();
+            }
+            let Access::Done(event) = pm.port_read(now, Pm::EVENT, Width::Dword) else {
+                panic!("a register refuses its own width");
+            };
+            let due = event & event >> 16 & 0xffff != 0;
+            assert_eq!(wires.level(Pm::SCI_GSI), due, "status and enable {event:#x}");
+            format!("{} {event:#x}", pm.refused_sleeps())
+        })
+        .check(move |_| assert!(signals.take().iter().all(|&signal| signal == Signal::PowerOff)))
         .run(bytes)
 }
 

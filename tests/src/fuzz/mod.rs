@@ -6,6 +6,7 @@
 //! in front of [`run`]. A new device is one function in `devices.rs`, one row in [`TARGETS`] and one `[[bin]]`
 //! there.
 
+mod console;
 mod devices;
 mod input;
 mod rig;
@@ -43,6 +44,10 @@ pub const TARGETS: &[Target] = &[
         run: rings::layout,
     },
     Target {
+        name: "pci",
+        run: devices::pci,
+    },
+    Target {
         name: "pic",
         run: devices::pic,
     },
@@ -51,12 +56,20 @@ pub const TARGETS: &[Target] = &[
         run: devices::pit,
     },
     Target {
+        name: "pm",
+        run: devices::pm,
+    },
+    Target {
         name: "ring",
         run: rings::ring,
     },
     Target {
         name: "rtc",
         run: devices::rtc,
+    },
+    Target {
+        name: "uart",
+        run: console::uart,
     },
 ];
 

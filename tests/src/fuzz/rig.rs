@@ -26,6 +26,12 @@ type As<D, T> = for<'a> fn(&'a mut D) -> &'a mut T;
 /// The ports of each claim.
 type Ranges = &'static [RangeInclusive<u16>];
 
+/// What bytes do to a device's other side, and what was seen there.
+type Act<D> = dyn FnMut(&mut D, Ns, &mut Input<'_>) -> String;
+
+/// What must hold after every step.
+type Check<D> = dyn FnMut(&mut D);
+
 /// A device and what is known of it.
 pub struct Rig<D> {
     device: D,
@@ -33,8 +39,8 @@ pub struct Rig<D> {
     mmio: Option<(As<D, dyn Mmio>, u64)>,
     timed: Option<As<D, dyn Timed>>,
     reset: Option<As<D, dyn Resettable>>,
-    also: Option<fn(&mut D, Ns, &mut Input<'_>) -> String>,
-    check: Option<fn(&mut D)>,
+    also: Option<Box<Act<D>>>,
+    check: Option<Box<Check<D>>>,
     now: Ns,
     seen: DefaultHasher,
 }
@@ -91,14 +97,14 @@ impl<D: 'static> Rig<D> {
     }
 
     /// It has another side, which bytes can drive, too: pins, channels, MSRs. Says what was seen there.
-    pub fn also(mut self, act: fn(&mut D, Ns, &mut Input<'_>) -> String) -> Self {
-        self.also = Some(act);
+    pub fn also(mut self, act: impl FnMut(&mut D, Ns, &mut Input<'_>) -> String + 'static) -> Self {
+        self.also = Some(Box::new(act));
         self
     }
 
     /// Asserted after every step.
-    pub fn check(mut self, check: fn(&mut D)) -> Self {
-        self.check = Some(check);
+    pub fn check(mut self, check: impl FnMut(&mut D) + 'static) -> Self {
+        self.check = Some(Box::new(check));
         self
     }
 
@@ -111,7 +117,7 @@ impl<D: 'static> Rig<D> {
                 break;
             }
             self.step(&mut input);
-            if let Some(check) = self.check {
+            if let Some(check) = &mut self.check {
                 check(&mut self.device);
             }
         }
@@ -135,7 +141,7 @@ impl<D: 'static> Rig<D> {
                 }
             }
             _ => {
-                if let Some(also) = self.also {
+                if let Some(also) = &mut self.also {
                     let seen = also(&mut self.device, self.now, input);
                     self.note(&seen);
                 }

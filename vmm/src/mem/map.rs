@@ -175,11 +175,11 @@ impl GuestMemory {
     /// The map of decoded code, made at the first call; from then on [`write`](Self::write) reports to it.
     pub fn code_map(&self) -> Arc<CodeMap> {
         // Nobody writes ROM: only RAM counts.
-        let ram = self
+        let mut ram = self
             .regions
             .iter()
             .filter(|region| region.kind == RegionKind::Ram);
-        let end = ram.last().map_or(0, |region| region.base + region.len);
+        let end = ram.next_back().map_or(0, |region| region.base + region.len);
         Arc::clone(self.code.get_or_init(|| Arc::new(CodeMap::new(end))))
     }
 

@@ -7,7 +7,11 @@
 //!   loop says so ([`Uart::flush`]: the vCPU stopped writing, or is about to sleep), or at the latest 1 ms after the
 //!   first of them. While vmapp has not drained the ring there is no credit: the burst fills, then the 16-byte FIFO, THRE
 //!   stays clear and the guest's driver waits as it would for a slow line. Credit comes as a signal ([`Channelled`]).
-//! - **In.** Input crosses by credit too: a slot is read when the receiver has room, and given back when its last byte has
+//! - **In.** The receiver is filled when it is empty, a whole FIFO at a time, and after the guest has emptied it not for
+//!   another [`GAP_NS`]. As on a real line the FIFO runs dry between bursts and the interrupt line drops; filled sooner, a
+//!   driver that returns from its handler would never see another edge, and one that loops would report an interrupt gone
+//!   wild. The gap is not a baud rate: nothing waits for it but a guest that is already being fed.
+//!   Input crosses by credit too: a slot is read when the receiver has room, and given back when its last byte has
 //!   gone into the FIFO. So a guest that does not read stops vmapp from reading its terminal, and nothing is dropped.
 //!
 //! A break the guest sends (LCR bit 6) ends here: no message carries one.
@@ -29,6 +33,8 @@ use vmdriver_shim::crossing::{Channel, CrossingError};
 
 /// Longest time a byte waits for company, in nanoseconds.
 const HOLD_NS: u64 = 1_000_000;
+/// How long the receiver stays empty once the guest has emptied it, in nanoseconds.
+const GAP_NS: u64 = 100_000;
 /// Slots without a usable byte passed over in one go. An honest peer sends none; one that sends nothing else gets its
 /// next turn with its next signal.
 const MOST_REFUSED: u32 = 64;
@@ -49,6 +55,8 @@ pub struct Uart {
     used: usize,
     /// The up ring may hold slots not looked at.
     more: bool,
+    /// When the receiver may be filled again.
+    refill: Option<Ns>,
     /// [`Self::complain_of`] has spoken.
     complained: bool,
 }
@@ -71,6 +79,7 @@ impl Uart {
             input: Vec::new(),
             used: 0,
             more: true,
+            refill: None,
             complained: false,
         }
     }
@@ -98,7 +107,9 @@ impl Uart {
     /// Moves what can be moved after anything happened, and shows the outcome on the interrupt wire.
     fn settle(&mut self, now: Ns) {
         self.drain_transmitter();
-        self.fill_receiver();
+        if self.refill.is_none() && self.registers.receiver_empty() {
+            self.fill_receiver();
+        }
         self.due = match self.due {
             _ if self.burst.is_empty() || self.stalled => None,
             None => Some(now.after(HOLD_NS)),
@@ -216,7 +227,12 @@ impl PortIo for Uart {
         if width != Width::Byte {
             return Access::Bad;
         }
+        let was_empty = self.registers.receiver_empty();
         let value = self.registers.read(port);
+        let input_waits = self.more || self.used < self.input.len();
+        if !was_empty && self.registers.receiver_empty() && input_waits {
+            self.refill = Some(now.after(GAP_NS));
+        }
         self.settle(now);
         Access::Done(value.into())
     }
@@ -233,10 +249,14 @@ impl PortIo for Uart {
 
 impl Timed for Uart {
     fn deadline(&self) -> Option<Ns> {
-        self.due
+        [self.due, self.refill].into_iter().flatten().min()
     }
 
     fn advance(&mut self, now: Ns) {
+        if self.refill.is_some_and(|at| at <= now) {
+            self.refill = None;
+            self.settle(now);
+        }
         if self.due.is_some_and(|due| due <= now) {
             self.flush(now);
         }

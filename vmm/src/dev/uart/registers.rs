@@ -214,6 +214,11 @@ impl Registers {
         self.depth().saturating_sub(self.rx.len())
     }
 
+    /// Whether the guest has read everything the receiver had.
+    pub fn receiver_empty(&self) -> bool {
+        self.rx.is_empty()
+    }
+
     /// A byte arrives on the line.
     pub fn receive(&mut self, byte: u8) {
         if !self.mcr.contains(Mcr::LOOP) {

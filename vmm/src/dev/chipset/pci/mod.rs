@@ -167,8 +167,8 @@ impl PciBus {
     /// The function CONFIG_ADDRESS names, and the register's offset for an access to `port`. `None`: not a
     /// configuration cycle.
     fn target(&self, port: u16, width: Width) -> Option<(Option<DevFn>, u8)> {
-        let within = port.checked_sub(CONFIG_DATA)? as u8;
-        if self.address & ENABLE == 0 || within + width.bytes() > 4 {
+        let within = u8::try_from(port.checked_sub(CONFIG_DATA)?).ok()?;
+        if self.address & ENABLE == 0 || within.saturating_add(width.bytes()) > 4 {
             return None;
         }
         let [register, devfn, bus, _] = self.address.to_le_bytes();

@@ -220,11 +220,18 @@ fn input_waits_for_room_and_is_given_back_when_used_up() {
     assert!(bench.irq());
     assert_eq!(bench.counted(VmmCounter::ConsoleIn), 16);
     assert_eq!(bench.peer.credit().unwrap(), 0, "a half used slot is still ours");
-    let mut seen = Vec::new();
-    while read(&mut bench.uart, LSR) & 1 != 0 {
-        seen.push(read(&mut bench.uart, DATA));
+    let (mut seen, mut now) = (Vec::new(), NOW);
+    while seen.len() < bytes.len() {
+        assert!(bench.irq(), "an edge for each filling of the FIFO");
+        while read(&mut bench.uart, LSR) & 1 != 0 {
+            seen.push(read(&mut bench.uart, DATA));
+        }
+        assert!(!bench.irq(), "the FIFO runs empty before it is filled again");
+        now = bench.uart.deadline().unwrap_or(now);
+        bench.uart.advance(now);
     }
     assert_eq!(seen, bytes);
+    assert_eq!(bench.uart.deadline(), None, "nothing more is waited for");
     assert_eq!(bench.peer.credit().unwrap(), SLOTS);
     assert!(!bench.irq());
     assert_eq!(read(&mut bench.uart, LSR) & 2, 0, "no overrun");
