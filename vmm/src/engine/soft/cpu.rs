@@ -179,7 +179,7 @@ pub struct Cpu {
     pub debug: [u64; 6],
     /// Other MSRs the engine itself keeps.
     pub msrs: super::system::Msrs,
-    /// x87, SSE, AVX.
+    /// x87, MMX, SSE.
     pub xstate: XState,
     /// Set with [`Leave::Fault`].
     pub fault: Option<Fault>,

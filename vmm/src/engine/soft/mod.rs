@@ -20,7 +20,7 @@
 //! | [`debug`] | breakpoints, single step, DR6 and DR7 |
 //! | [`state_io`] | making a vCPU; loading and saving its state |
 //! | [`system`] | control and debug registers, MSRs, CPUID, TLB maintenance, and the rest of CPL 0 |
-//! | [`xstate`] | x87, MMX, SSE and AVX state in XSAVE layout |
+//! | [`xstate`] | x87, MMX and SSE state in FXSAVE layout |
 //!
 //! A software engine's wall (engines.md section 4) is here: guest code reaches memory only through [`access`].
 

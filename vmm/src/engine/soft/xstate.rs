@@ -34,6 +34,8 @@ const TOP: u16 = 7 << TOP_AT;
 const MMX_UPPER: u128 = 0xffff << 64;
 /// Bytes 512.. of the XSAVE image: XSTATE_BV.
 const HEADER_AT: usize = 512;
+/// MXCSR_MASK in the image.
+const MXCSR_MASK_AT: std::ops::Range<usize> = 28..32;
 
 /// The 512 bytes of FXSAVE64.
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -206,9 +208,10 @@ impl XState {
         self.xcr0 = xcr0;
     }
 
-    /// The XSAVE image, both components present.
+    /// The XSAVE image, both components present. The MXCSR mask is a property of the model, not of the state: zero.
     pub fn save(&self) -> Vec<u8> {
         let mut image = self.image().to_vec();
+        image[MXCSR_MASK_AT].fill(0);
         image.resize(XSAVE_BYTES, 0);
         image[HEADER_AT] = (COMPONENT_X87 | COMPONENT_SSE) as u8;
         image

@@ -142,6 +142,8 @@ pub fn decode(bytes: &[u8], mode: Mode, at: u64) -> Option<Instruction> {
 
 /// Compiles one instruction.
 pub fn compile(source: Source<'_>) -> Op {
+    // The most frequent first. `misc` before `vector`, which answers for whatever has SSE's feature bit, prefetches and
+    // fences included; `string` tells its MOVSD and CMPSD from SSE's.
     let groups: [fn(Source<'_>) -> Option<Op>; 18] = [
         data::compile,
         alu::compile,

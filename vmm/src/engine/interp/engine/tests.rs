@@ -244,29 +244,23 @@ fn memory_beside_a_device_changes_only_when_every_answer_is_there() {
 fn the_window_opens_one_instruction_behind_sti_and_mov_ss() {
     for mov_ss in [false, true] {
         let mut rig = Rig::new(|a| {
+            a.xor(ecx, ecx)?;
             a.sti()?;
             if mov_ss {
-                a.mov(eax, 0)?;
-                a.mov(iced_x86::code_asm::ss, eax)?;
+                // In STI's shadow, and casts its own.
+                a.mov(iced_x86::code_asm::ss, ecx)?;
             }
             a.mov(eax, 1)?;
             a.mov(eax, 2)?;
             a.out(0x80, eax)
         });
-        let entry = Entry {
+        let exit = rig.engine.run(Entry {
             want_window: true,
             ..Entry::default()
-        };
-        assert_eq!(rig.engine.run(entry), Exit::Window);
+        });
+        assert_eq!(exit, Exit::Window);
         assert!(rig.engine.view().interruptible);
-        assert_eq!(rig.register(0), u64::from(!mov_ss), "first window");
-        if mov_ss {
-            // One instruction later it is MOV SS's shadow that keeps the window shut.
-            rig.engine.run(Entry::default());
-            rig.load(|state| state.rflags = 0x202);
-            assert_eq!(rig.engine.run(entry), Exit::Window);
-            assert_eq!(rig.engine.save().unwrap().rip, CODE, "open at once");
-        }
+        assert_eq!(rig.register(0), 1, "MOV SS: {mov_ss}");
     }
 }
 

@@ -7,6 +7,8 @@
 //! made when an instruction is first compiled and live as long as the process, in one table, since they depend on
 //! nothing but the instruction.
 //!
+//! Measured on a Zen 4 at 2.6 GHz, handler included: integer XMM 6 ns, with MXCSR 13, MMX 22, x87 115.
+//!
 //! A thunk only ever touches the operands it is given: no guest address reaches it. What it is to compute with
 //! (rounding, masks) comes in [`Args`]; it leaves the host's own MXCSR and an empty x87 behind.
 #![allow(
@@ -76,15 +78,16 @@ pub struct Thunk {
 
 impl Thunk {
     /// Runs the instruction on its first and second operand ([`Plan::vectors`], [`Plan::memory`]; an x87 instruction's
-    /// first is the [`Legacy`](crate::engine::soft::xstate::Legacy) state).
+    /// first is the [`Legacy`] state). The two may be the same.
     ///
     /// # Safety
-    /// `first` is good for 16 bytes, or 512 for an x87 instruction, whose MXCSR and header are such that FXRSTOR
-    /// takes them; `second` for 16; both aligned to 16.
+    /// `first` is good for 16 bytes, or 512 for an x87 instruction, whose MXCSR is such that FXRSTOR takes it;
+    /// `second` for 16; both aligned to 16. `args` points to an [`Args`]; it is not used if the plan
+    /// [is plain](Plan::is_plain) and of [`plan::Unit::Integer`].
     #[inline(always)]
-    pub unsafe fn call(&self, first: *mut u128, second: *mut u128, args: &mut Args) {
-        // SAFETY: `code` was emitted for `plan` and touches what the caller vouches for, and `args`; it keeps the
-        // registers the ABI wants kept.
+    pub unsafe fn call(&self, first: *mut u128, second: *mut u128, args: *mut Args) {
+        // SAFETY: `code` was emitted for `plan` and touches what the caller vouches for; it keeps the registers the
+        // ABI wants kept.
         unsafe { (self.code)(first, second, args) }
     }
 }

@@ -1,6 +1,7 @@
 //! FXSAVE, FXRSTOR, XSAVE, XRSTOR, LDMXCSR, STMXCSR (Intel SDM volume 1, chapters 10.5 and 13).
 //!
-//! Outside 64-bit code XMM8 to XMM15 are neither saved nor restored. XSAVE always finds both components in use, which
+//! Outside 64-bit code XMM8 to XMM15 are neither saved nor restored. FXSAVE and FXRSTOR take XMM and MXCSR along even
+//! with CR4.OSFXSR clear, which is left to the processor. XSAVE always finds both components in use, which
 //! section 13.6 allows, so XSAVEOPT would be the same.
 
 use super::gate;

@@ -21,6 +21,7 @@ use crate::engine::soft::cpu::{Cpu, Step};
 use crate::engine::soft::flags::{self, Flags};
 use crate::engine::soft::regs::RegAt;
 use crate::engine::soft::xstate::{MXCSR_FLAGS, MXCSR_MASKS_AT};
+use std::ptr::null_mut;
 
 const ALL_MASKED: u32 = MXCSR_FLAGS << MXCSR_MASKS_AT;
 /// Exceptions found before computing (invalid, denormal, divide by zero): if one of them is unmasked, nothing is
@@ -60,11 +61,9 @@ pub fn plain<const CHECK: bool>(cpu: &mut Cpu, op: &Op) -> Step {
     if CHECK {
         gate::sse(cpu)?;
     }
-    let mut second = cpu.xstate.legacy.xmm[number(op.rm)];
-    let mut args = Args::new(0);
-    let first = &mut cpu.xstate.legacy.xmm[number(op.reg)];
-    // SAFETY: both are 16 aligned bytes, good for this call.
-    unsafe { thunk(op).call(first, &mut second, &mut args) };
+    let xmm = cpu.xstate.legacy.xmm.as_mut_ptr();
+    // SAFETY: `number` is below 16, so both are registers: 16 aligned bytes; a plain thunk uses no `Args`.
+    unsafe { thunk(op).call(xmm.add(number(op.reg)), xmm.add(number(op.rm)), null_mut()) };
     Ok(())
 }
 
@@ -78,10 +77,9 @@ pub fn plain_load<F: Form, const CHECK: bool>(cpu: &mut Cpu, op: &Op) -> Step {
         return cpu.raise_ud();
     };
     let mut second = load::<F>(cpu, op, memory)?;
-    let mut args = Args::new(0);
     let first = &mut cpu.xstate.legacy.xmm[number(op.reg)];
-    // SAFETY: both are 16 aligned bytes, good for this call.
-    unsafe { thunk.call(first, &mut second, &mut args) };
+    // SAFETY: both are 16 aligned bytes, good for this call; a plain thunk uses no `Args`.
+    unsafe { thunk.call(first, &mut second, null_mut()) };
     Ok(())
 }
 

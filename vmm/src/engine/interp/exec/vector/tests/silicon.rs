@@ -4,6 +4,7 @@ use super::machine::{BUFFER, RIP, compiled, long_mode, put, redecode, take};
 use super::native::{Native, Registers, Stub};
 use super::operands::{Random, instruction, quad, state};
 use crate::engine::interp::compile::undefined;
+use crate::engine::interp::op::Handler;
 use crate::engine::soft::cpu::{Cpu, Leave, vector};
 use crate::engine::soft::flags::ARITHMETIC;
 use iced_x86::{Code, Encoder, EncodingKind, Instruction, Mnemonic};
@@ -54,7 +55,7 @@ fn codes() -> Vec<Code> {
                 return false;
             }
             let ours = crate::engine::interp::compile::compile_vector(&cpu, &instr);
-            ours.is_some_and(|op| !std::ptr::eq(op.run as *const (), undefined as *const ()))
+            ours.is_some_and(|op| !std::ptr::fn_addr_eq(op.run, undefined as Handler))
         })
         .collect()
 }
@@ -199,7 +200,8 @@ fn every_instruction_computes_what_silicon_computes() {
         }
     }
     report(&pair);
-    assert!(codes.len() > 480, "{} codes", codes.len());
+    // None may drop out unnoticed because its operands are unknown here.
+    assert!(codes.len() >= 523, "{} codes", codes.len());
 }
 
 #[test]
