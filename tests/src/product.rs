@@ -158,7 +158,7 @@ impl Vm {
     pub fn fast_engine(&mut self) -> Result<(), String> {
         self.wait_for("the engine's line", |vm| vm.errors().contains('\n'));
         let line = self.errors().lines().next().unwrap_or_default().to_owned();
-        if line.contains("no engine works here") || line.contains("interprets guest kernel code") {
+        if line.contains("no engine works here") || line.contains("engine kvm: present, but interprets") {
             return Err(line);
         }
         Ok(())

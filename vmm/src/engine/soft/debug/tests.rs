@@ -1,3 +1,5 @@
+//! Breakpoints, single step and the task switch trap, against written expectations.
+
 use super::*;
 use crate::engine::soft::fixture::{CODE, PML4, fault, long, protected, put};
 

@@ -1,3 +1,5 @@
+//! States go in and come out as they were, and hostile ones are refused.
+
 use super::*;
 use crate::engine::soft::fixture::reset;
 use crate::engine::soft::xstate::{FCW_INIT, MXCSR_INIT};
