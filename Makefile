@@ -25,7 +25,7 @@ suites: build ## suites nobody here wrote, run in the guest: the kernel's selfte
 	@tests/suites/selftests
 
 bench: setup ## measure; writes bench/RESULTS.md
-	@$(CARGO) run --release -p bench -- crossing
+	@$(CARGO) run --release -p bench -- crossing && $(CARGO) run --release -p bench -- cpu
 
 fuzz: setup ## coverage-guided fuzzing, SECONDS per target (needs a nightly toolchain; installs cargo-fuzz)
 	@tests/fuzz/run $(SECONDS)
