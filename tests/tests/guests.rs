@@ -153,7 +153,7 @@ fn a_halted_guests_timer_wakes_it_once() {
     let exits = |kind: &str| status["exits"][kind].as_u64().expect("a number");
     // The sleep has its own limit: the engine's alarm must not ring as well, and throw the vCPU out once more.
     assert!(
-        exits("halt") > 30 && exits("kicked") < exits("halt") / 2,
+        exits("halt") > 10 && 4 * exits("kicked") < 3 * exits("halt"),
         "{} halts, {} kicks",
         exits("halt"),
         exits("kicked")
