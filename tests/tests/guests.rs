@@ -3,8 +3,9 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::Read;
 use std::time::{Duration, Instant};
-use tests::product::{GUESTS, Vm, alive, kvm, skip};
+use tests::product::{GUESTS, Vm, alive, children, kvm, skip};
 
 /// The engines to run a test on; a line says which is left out and why.
 fn engines(test: &str) -> Vec<&'static str> {
@@ -162,7 +163,7 @@ fn a_halted_guests_timer_wakes_it_once() {
         let exits = |kind: &str| status["exits"][kind].as_u64().expect("a number");
         // The sleep has its own limit: the engine's alarm must not ring as well, and throw the vCPU out once more.
         assert!(
-            exits("halt") > 30 && exits("kicked") < exits("halt") / 2,
+            exits("halt") > 10 && 4 * exits("kicked") < 3 * exits("halt"),
             "{} halts, {} kicks",
             exits("halt"),
             exits("kicked")
@@ -248,4 +249,48 @@ fn typed_bytes_come_back_from_an_echoing_guest_in_order() {
         vm.type_in("q");
         assert_eq!(exit_code(&mut vm), 0, "{}", vm.errors());
     }
+}
+
+#[test]
+fn the_reader_of_a_pty_gets_the_guests_last_line() {
+    if !engine("a pty's last line") {
+        return;
+    }
+    let boot = format!(
+        "kernel = \"{GUESTS}/hello.elf\"\ncmdline = \"hello.elf button\"\n[console]\nserial = \"pty\""
+    );
+    let mut vm = Vm::start("on-a-pty", &boot, "");
+    vm.wait_for("the pty's name", |vm| vm.errors().contains("engine "));
+    let errors = vm.errors();
+    let at = errors
+        .split("console: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next());
+    let mut slave = std::fs::File::open(at.expect("a path")).expect("a terminal");
+    let mut text = vec![0; 4096];
+    let mut len = 0;
+    // What was printed before we came was dropped: so ask until the guest answers.
+    vm.wait_for("halt", |vm| {
+        let status = vm.vmapp(&["status", "on-a-pty", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+        status["exits"]["halt"].as_u64() > Some(0)
+    });
+    assert!(vm.vmapp(&["stop", "on-a-pty"]).status.success());
+    // Nothing is read before the machine is gone.
+    let supervisor = vm.pid();
+    while !children(supervisor).is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Nor before a supervisor that does not wait for us would be gone too.
+    let patience = Instant::now() + Duration::from_millis(300);
+    while alive(supervisor) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    while let Ok(more @ 1..) = slave.read(&mut text[len..]) {
+        len += more;
+    }
+    let text = String::from_utf8_lossy(&text[..len]);
+    assert!(text.contains("powering off"), "{text:?}\n{}", vm.errors());
+    drop(slave);
+    assert_eq!(vm.end().code(), Some(0));
 }

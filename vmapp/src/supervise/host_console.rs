@@ -8,6 +8,7 @@ use super::runtime_dir::bind_console;
 use crate::back::console::terminal;
 use crate::config::{ConsoleBackend, HostPaths};
 use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
@@ -108,6 +109,22 @@ impl HostConsole {
         self.client = None;
     }
 
+    /// Whether somebody has the pty's slave open and has not yet read all that was written: closing the master would
+    /// throw that away.
+    pub fn is_unread(&self) -> bool {
+        let (ConsoleSpec::Pty, Some((_, master)), Some(path)) = (&self.spec, self.fds.first(), &self.at)
+        else {
+            return false;
+        };
+        if polled(master, PollFlags::empty()).contains(PollFlags::POLLHUP) {
+            return false;
+        }
+        // Only the slave's side knows. It is ours for a moment: held open, nobody's leaving would show as a hang-up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        open(path.as_str(), flags, Mode::empty())
+            .is_ok_and(|slave| polled(&slave, PollFlags::POLLIN).contains(PollFlags::POLLIN))
+    }
+
     /// Puts the terminal into raw mode if we are its foreground job. A worker that can put it back must be there.
     pub fn enter(&mut self) {
         if let Some(terminal) = &mut self.terminal {
@@ -158,6 +175,15 @@ impl UserTerminal {
 impl Drop for UserTerminal {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// What poll(2) says of `fd` now.
+fn polled(fd: &OwnedFd, events: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(fd.as_fd(), events)];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(1) => fds[0].revents().unwrap_or(PollFlags::empty()),
+        _ => PollFlags::empty(),
     }
 }
 

@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// So much later: a guest in a reset loop must not fill the host's process table and log.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// How long the reader of a pty may take for the guest's last bytes (4 KiB at most) once the machine is over.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether it has: nothing tells of a read.
+const READ_RECHECK: Duration = Duration::from_millis(5);
 
 /// All that lasts as long as the run.
 pub struct Supervisor<'a> {
@@ -73,6 +77,7 @@ impl<'a> Supervisor<'a> {
             self.console.leave();
             drop(pair);
             if !verdict.reset || self.config.spec.on_reset == OnReset::Exit {
+                self.let_the_reader_finish();
                 return Ok(verdict);
             }
             self.resets += 1;
@@ -260,6 +265,16 @@ impl<'a> Supervisor<'a> {
         }
         pair.app.signal(Signal::SIGCONT);
         pair.vmm.signal(Signal::SIGCONT);
+    }
+
+    /// A pty dies with us, and what its reader has not read dies with it: waits for the reader, a little, and no longer
+    /// than until the next signal.
+    fn let_the_reader_finish(&mut self) {
+        let end = Instant::now() + READ_LIMIT;
+        while Instant::now() < end && self.console.is_unread() && self.signals.take_next().is_none() {
+            let next = Instant::now() + READ_RECHECK;
+            wait_for(&[(self.signals.as_fd(), PollFlags::POLLIN)], Some(next));
+        }
     }
 
     /// Waits a little; a signal cuts it short and is handled by the next incarnation.

@@ -1,9 +1,9 @@
 //! The loop: trace after trace, and what happens between two of them.
 //!
-//! The hot loop is [`Interp::spin`]: find a trace, run its operations, look whether anything wants attention. What is not
-//! looked at after every trace (kick, IRQ bitmap, the clock) is looked at after every [`POLL_EVERY`]th: microseconds.
+//! The hot loop is `Interp::spin`: find a trace, run its operations, look whether anything wants attention. What is not
+//! looked at after every trace (kick, IRQ bitmap, the clock) is looked at after every `POLL_EVERY`th: microseconds.
 //!
-//! An instruction that asked the chipset is run again, alone, when the answer is there ([`Interp::step`]); nothing can
+//! An instruction that asked the chipset is run again, alone, when the answer is there (`Interp::step`); nothing can
 //! be injected in between ([`View::interruptible`] says so).
 
 use super::trace::{TraceCache, build};

@@ -33,7 +33,7 @@ const ARENA_BYTES: NonZeroUsize = NonZeroUsize::new(8 << 20).unwrap();
 /// MXCSR for the code of this process itself.
 const HOST_MXCSR: u32 = 0x1f80;
 
-/// What a thunk gets besides its two operands. [`emit`] knows the offsets.
+/// What a thunk gets besides its two operands. `emit` knows the offsets.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 pub struct Args {

@@ -5,7 +5,7 @@
 //!
 //! **Exceptions.** A thunk runs with every exception masked. While the guest masks them all too, its MXCSR is the
 //! thunk's, flags included. Else the flags that this instruction alone raised are compared with the guest's masks
-//! before anything is committed ([`raised`]).
+//! before anything is committed (`raised`).
 #![allow(
     unsafe_code,
     reason = "calls thunks, with pointers to registers of this vCPU or to locals"
