@@ -151,10 +151,26 @@ pub fn count_down<N: Near, C: Word, U: Until>(cpu: &mut Cpu, op: &Op) -> Step {
 
 #[inline(always)]
 fn call_to<N: Near>(cpu: &mut Cpu, op: &Op, target: u64) -> Step {
-    let target = N::target(cpu, target)?;
+    let target = match N::target(cpu, target) {
+        Ok(target) => target,
+        Err(leave) => return refused_call::<N>(cpu, leave),
+    };
     N::Stack::push(cpu, N::Word::from_u64(op.next(cpu)))?;
     cpu.rip = target;
     Err(Leave::Jump)
+}
+
+/// A CALL whose target is refused: if the return address cannot be pushed either, silicon (Zen) reports the stack.
+#[cold]
+fn refused_call<N: Near>(cpu: &mut Cpu, leave: Leave) -> Step {
+    let refused = cpu.fault.take();
+    let size = N::Word::BYTES;
+    let top = cpu.stack_pointer().wrapping_sub(size as u64);
+    let at = cpu.stack_linear(top, size, true)?;
+    let probed = cpu.probe_store(at, size);
+    cpu.of_stack(probed)?;
+    cpu.fault = refused;
+    Err(leave)
 }
 
 /// CALL relative.
