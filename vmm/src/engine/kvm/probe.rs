@@ -6,6 +6,7 @@ use crate::engine::state::CpuState;
 use crate::engine::{Engine, EngineError, Entry, Exit};
 use crate::mem::GuestMemory;
 use kvm_ioctls::{Cap, Kvm};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,15 +81,28 @@ fn why_not(errno: i32) -> String {
         libc::ENOENT => "there is no /dev/kvm: load the module (modprobe kvm_intel or kvm_amd) and enable \
                          virtualization in the firmware"
             .to_owned(),
-        libc::EACCES | libc::EPERM => {
-            "no permission to open /dev/kvm: add the user to its group (usermod -aG kvm USER) and log in again"
-                .to_owned()
-        }
+        libc::EACCES | libc::EPERM => no_permission(),
         libc::ENODEV | libc::ENXIO => {
             "/dev/kvm has no driver behind it: load the module (modprobe kvm_intel or kvm_amd)".to_owned()
         }
         _ => format!("/dev/kvm: {}", std::io::Error::from_raw_os_error(errno)),
     }
+}
+
+/// Names the group the device really has.
+fn no_permission() -> String {
+    let gid = std::fs::metadata("/dev/kvm").map_or(0, |meta| meta.gid());
+    let group = match nix::unistd::Group::from_gid(gid.into()) {
+        Ok(Some(group)) if gid != 0 => group.name,
+        _ => {
+            return "no permission to open /dev/kvm, which belongs to root alone: as root, give it to a group \
+                    (chgrp kvm /dev/kvm; chmod 660 /dev/kvm), add the user (usermod -aG kvm USER) and log in again"
+                .to_owned();
+        }
+    };
+    format!(
+        "no permission to open /dev/kvm: add the user to its group (usermod -aG {group} USER) and log in again"
+    )
 }
 
 #[cfg(test)]
@@ -99,7 +113,7 @@ mod tests {
     fn a_failed_open_names_the_fix() {
         for (errno, fix) in [
             (libc::ENOENT, "modprobe"),
-            (libc::EACCES, "usermod -aG kvm"),
+            (libc::EACCES, "usermod -aG"),
             (libc::ENODEV, "modprobe"),
             (libc::EIO, "/dev/kvm"),
         ] {
