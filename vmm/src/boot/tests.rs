@@ -82,6 +82,15 @@ fn a_bzimage_starts_at_its_64_bit_entry_with_a_zero_page() {
 }
 
 #[test]
+fn a_bzimage_may_end_within_its_last_paragraph() {
+    let mut image = samples::bzimage();
+    image.truncate(image.len() - 15);
+    run(&kernel(&image), &memory());
+    image.pop();
+    assert!(load(&kernel(&image), &memory(), None).is_err());
+}
+
+#[test]
 fn linux_is_given_the_memory_map_in_its_zero_page() {
     let memory = memory();
     let loaded = run(&kernel(&samples::bzimage()), &memory);
