@@ -21,7 +21,7 @@ use crate::bus::{Access, GSIS, Mmio, Resettable, Width};
 use crate::time::Ns;
 
 /// Where the board has it.
-pub const DEFAULT_BASE: u64 = 0xfec0_0000;
+pub const DEFAULT_BASE: u64 = crate::mem::IOAPIC_BASE;
 /// Bytes of its region.
 pub const REGION_BYTES: u64 = 4096;
 /// Pins.

@@ -13,7 +13,7 @@ use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::sdt::Sdt;
 
 /// The reset control register of [`crate::dev::chipset::pci`], and what to write there.
-const RESET_REGISTER: (u64, u8) = (0xcf9, 0x06);
+const RESET_REGISTER: (u64, u8) = (crate::dev::chipset::pci::RESET_CONTROL as u64, 0x06);
 /// CMOS byte of the century.
 const CENTURY: u8 = 0x32;
 /// Latencies that mean "no C2" and "no C3": more than 100 and 1000 microseconds.

@@ -36,7 +36,7 @@ pub const MSR_X2APIC_FIRST: u32 = 0x800;
 /// Last of the x2APIC registers.
 pub const MSR_X2APIC_LAST: u32 = 0x8ff;
 /// Where the registers are after reset.
-pub const DEFAULT_BASE: u64 = 0xfee0_0000;
+pub const DEFAULT_BASE: u64 = crate::mem::LAPIC_BASE;
 /// Bytes of the register page.
 pub const PAGE_BYTES: u64 = 4096;
 

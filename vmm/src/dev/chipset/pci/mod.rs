@@ -24,7 +24,8 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 const CONFIG_ADDRESS: u16 = 0xcf8;
-const RESET_CONTROL: u16 = 0xcf9;
+/// Reset control register: ACPI's reset register too.
+pub const RESET_CONTROL: u16 = 0xcf9;
 const CONFIG_DATA: u16 = 0xcfc;
 
 /// CONFIG_ADDRESS: accesses to CONFIG_DATA are configuration cycles.
