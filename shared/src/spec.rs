@@ -3,7 +3,8 @@
 //! [`MachineSpec`] is plain untrusted data; the vmm and the I/O worker each accept it with [`MachineSpec::check`],
 //! whoever sent it. Paths do not appear: files arrive as descriptors.
 
-use crate::abi::{ChannelKind, ChannelShape};
+use crate::abi::{ChannelKind, ChannelShape, SlotHeader};
+use crate::msg::disk;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,6 +18,16 @@ pub const MAX_CMDLINE: usize = 2047;
 pub const MAX_MODULES: usize = 32;
 /// Longest machine name.
 pub const MAX_NAME: usize = 64;
+/// Most network cards.
+pub const MAX_NETS: usize = 4;
+/// Most disks: master and slave on two IDE channels.
+pub const MAX_DISKS: usize = 4;
+/// Largest disk in sectors: what 48-bit addressing reaches.
+pub const MAX_SECTORS: u64 = 1 << 48;
+/// Longest serial number of a disk (ATA IDENTIFY DEVICE words 10 to 19).
+pub const MAX_SERIAL: usize = 20;
+/// Channel of the first serial port.
+pub const CONSOLE_CHANNEL: u8 = 1;
 
 /// Which engine the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +83,28 @@ pub enum Notify {
     Select,
 }
 
+/// Where an access to a device's data port is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ports {
+    /// In the vmm.
+    #[default]
+    Local,
+    /// In the vmm, after a synchronous call to vmapp, as Workstation 2.0 did. Address latches stay local.
+    Forward,
+}
+
 /// The `[io]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoSpec {
+    /// Where accesses to data ports are answered.
+    pub ports: Ports,
+    /// Whether a transmitted frame may wait for the next world switch while switches are frequent.
+    pub send_combining: bool,
+    /// Most frames that wait together, 1..=[`IoSpec::MAX_COMBINED`].
+    pub max_combined: u32,
+    /// Longest a frame waits, in microseconds, 1..=[`IoSpec::MAX_FLUSH_US`].
+    pub flush_us: u32,
     /// How the sides learn of each other's work.
     pub notify: Notify,
     /// Longest spin before a side announces sleep, in microseconds; 0 never spins. At most [`IoSpec::MAX_SPIN_US`].
@@ -84,15 +114,41 @@ pub struct IoSpec {
 impl IoSpec {
     /// Longest spin that may be asked for: beyond one wake-up across cores (about 40 us) nothing is gained.
     pub const MAX_SPIN_US: u32 = 1000;
+    /// Most frames that may be asked to wait together.
+    pub const MAX_COMBINED: u32 = 64;
+    /// Longest a frame may be asked to wait.
+    pub const MAX_FLUSH_US: u32 = 1000;
 }
 
 impl Default for IoSpec {
     fn default() -> Self {
         Self {
+            ports: Ports::Local,
+            send_combining: true,
+            max_combined: 3,
+            flush_us: 500,
             notify: Notify::Bitmap,
             spin_us: 50,
         }
     }
+}
+
+/// A network card: AMD Am79C970A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetSpec {
+    /// Its address; not a group address, not zero.
+    pub mac: [u8; 6],
+}
+
+/// An IDE disk. The first is master of the first channel, then its slave, then those of the second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// Size in sectors of 512 bytes, 1..=[`MAX_SECTORS`]; does not change while the machine runs.
+    pub sectors: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Serial number: printable ASCII, at most [`MAX_SERIAL`].
+    pub serial: String,
 }
 
 /// A whole machine.
@@ -114,6 +170,10 @@ pub struct MachineSpec {
     pub debug_exit: Option<u16>,
     /// The crossing's switches.
     pub io: IoSpec,
+    /// Network cards, at most [`MAX_NETS`].
+    pub nets: Vec<NetSpec>,
+    /// Disks, at most [`MAX_DISKS`].
+    pub disks: Vec<DiskSpec>,
 }
 
 /// What is wrong with a specification.
@@ -140,6 +200,44 @@ pub enum SpecError {
     /// Beyond the limit.
     #[error("spin_us = {0}: at most {max}", max = IoSpec::MAX_SPIN_US)]
     Spin(u32),
+    /// Out of range.
+    #[error("max_combined = {0}: use 1 to {max}", max = IoSpec::MAX_COMBINED)]
+    Combined(u32),
+    /// Out of range.
+    #[error("flush_us = {0}: use 1 to {max}", max = IoSpec::MAX_FLUSH_US)]
+    FlushTick(u32),
+    /// More cards than fit.
+    #[error("{0} network cards: at most {MAX_NETS}")]
+    Nets(usize),
+    /// Not the address of one card.
+    #[error("network card {number}: address {} is {why}", mac_text(mac))]
+    Mac {
+        /// Index of the card.
+        number: usize,
+        /// The address.
+        mac: [u8; 6],
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// More disks than two IDE channels take.
+    #[error("{0} disks: at most {MAX_DISKS}")]
+    Disks(usize),
+    /// Nothing, or more than can be addressed.
+    #[error("disk {number} of {sectors} sectors: use 1 to {MAX_SECTORS}")]
+    DiskSize {
+        /// Index of the disk.
+        number: usize,
+        /// Its size.
+        sectors: u64,
+    },
+    /// Too long or with other characters.
+    #[error("disk {number}: serial {serial:?}: at most {MAX_SERIAL} printable ASCII characters")]
+    Serial {
+        /// Index of the disk.
+        number: usize,
+        /// Its serial number.
+        serial: String,
+    },
 }
 
 /// Ports the debug-exit port may not take: the chipset's own.
@@ -162,6 +260,35 @@ const CHIPSET_PORTS: &[(u16, u16)] = &[
     (0x600, 0x6ff),
     (0xcf8, 0xcff),
 ];
+
+/// Room for 256 frames either way: at full speed about two milliseconds of the other side's absence.
+const NET_SHAPE: ChannelShape = ChannelShape {
+    kind: ChannelKind::Net,
+    down_slots: 256,
+    up_slots: 256,
+    slot_bytes: 1536,
+};
+
+/// Room for four requests of the largest size: an IDE channel has one command at a time, which may be several.
+const DISK_SHAPE: ChannelShape = ChannelShape {
+    kind: ChannelKind::Disk,
+    down_slots: 4,
+    up_slots: 4,
+    slot_bytes: (64 << 10) + 64,
+};
+
+const _: () = {
+    assert!(NET_SHAPE.slot_bytes as usize >= SlotHeader::BYTES + crate::msg::net::MAX_FRAME);
+    assert!(
+        DISK_SHAPE.slot_bytes as usize
+            >= SlotHeader::BYTES + disk::HEADER_BYTES + disk::MAX_SECTORS as usize * disk::SECTOR
+    );
+};
+
+/// An Ethernet address as users write it.
+pub fn mac_text(mac: &[u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
 
 impl MachineSpec {
     /// Accepts or refuses the specification. Everything downstream may rely on the ranges in the field docs.
@@ -206,12 +333,66 @@ impl MachineSpec {
         if self.io.spin_us > IoSpec::MAX_SPIN_US {
             return Err(SpecError::Spin(self.io.spin_us));
         }
+        if !(1..=IoSpec::MAX_COMBINED).contains(&self.io.max_combined) {
+            return Err(SpecError::Combined(self.io.max_combined));
+        }
+        if !(1..=IoSpec::MAX_FLUSH_US).contains(&self.io.flush_us) {
+            return Err(SpecError::FlushTick(self.io.flush_us));
+        }
+        self.check_nets()?;
+        self.check_disks()
+    }
+
+    fn check_nets(&self) -> Result<(), SpecError> {
+        if self.nets.len() > MAX_NETS {
+            return Err(SpecError::Nets(self.nets.len()));
+        }
+        for (number, &NetSpec { mac }) in self.nets.iter().enumerate() {
+            let wrong = |why| Err(SpecError::Mac { number, mac, why });
+            if mac[0] & 1 != 0 {
+                return wrong("a group address: its first byte must be even");
+            }
+            if mac == [0; 6] {
+                return wrong("zero");
+            }
+            if self.nets.iter().take(number).any(|other| other.mac == mac) {
+                return wrong("another card's too");
+            }
+        }
         Ok(())
+    }
+
+    fn check_disks(&self) -> Result<(), SpecError> {
+        if self.disks.len() > MAX_DISKS {
+            return Err(SpecError::Disks(self.disks.len()));
+        }
+        for (number, disk) in self.disks.iter().enumerate() {
+            if !(1..=MAX_SECTORS).contains(&disk.sectors) {
+                let sectors = disk.sectors;
+                return Err(SpecError::DiskSize { number, sectors });
+            }
+            let printable = disk.serial.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+            if disk.serial.len() > MAX_SERIAL || !printable {
+                let serial = disk.serial.clone();
+                return Err(SpecError::Serial { number, serial });
+            }
+        }
+        Ok(())
+    }
+
+    /// Channel of network card `n`.
+    pub fn net_channel(&self, n: u8) -> u8 {
+        CONSOLE_CHANNEL + 1 + n
+    }
+
+    /// Channel of disk `n`.
+    pub fn disk_channel(&self, n: u8) -> u8 {
+        self.net_channel(self.nets.len() as u8) + n
     }
 
     /// The channels this machine needs, in table order.
     pub fn channels(&self) -> Vec<ChannelShape> {
-        vec![
+        let mut channels = vec![
             ChannelShape {
                 kind: ChannelKind::Control,
                 down_slots: 16,
@@ -224,6 +405,9 @@ impl MachineSpec {
                 up_slots: 16,
                 slot_bytes: 512,
             },
-        ]
+        ];
+        channels.extend(self.nets.iter().map(|_| NET_SHAPE));
+        channels.extend(self.disks.iter().map(|_| DISK_SHAPE));
+        channels
     }
 }

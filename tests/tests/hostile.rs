@@ -58,6 +58,8 @@ impl Vmm {
                 notify,
                 ..IoSpec::default()
             },
+            nets: Vec::new(),
+            disks: Vec::new(),
         };
         let memory = SharedMemory::create(&spec.channels()).expect("shared memory");
         let bells = Bells::new().expect("doorbells");

@@ -121,6 +121,12 @@ impl Channel {
         self.crossing.signal(self.number, self.kind)
     }
 
+    /// Publishes what was pushed; whether the peer is signalled now or a little later is for send combining to decide.
+    /// For frames: nobody waits for an answer.
+    pub fn post(&mut self) -> Result<bool, CrossingError> {
+        self.flush()
+    }
+
     /// Asks to be signalled when credit comes, after flushing. True: there is none, the signal will come. False: credit
     /// has come meanwhile.
     pub fn want_credit(&mut self) -> Result<bool, CrossingError> {

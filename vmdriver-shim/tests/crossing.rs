@@ -33,7 +33,11 @@ struct Pair {
 }
 
 fn spec(notify: Notify, spin_us: u32) -> IoSpec {
-    IoSpec { notify, spin_us }
+    IoSpec {
+        notify,
+        spin_us,
+        ..IoSpec::default()
+    }
 }
 
 fn pair(io: IoSpec) -> Pair {

@@ -115,7 +115,16 @@ impl RingEnd {
             Waiting::Select => (Notify::Select, 0),
         };
         bind(&[cores.ours, cores.theirs])?;
-        let crossing = Crossing::new(side, memory, bells, IoSpec { notify, spin_us });
+        let crossing = Crossing::new(
+            side,
+            memory,
+            bells,
+            IoSpec {
+                notify,
+                spin_us,
+                ..IoSpec::default()
+            },
+        );
         bind(&[if side == Side::Vmm {
             cores.ours
         } else {

@@ -74,6 +74,32 @@ counters! {
         PeerErrors = "peer.errors",
         /// Accesses to ports or addresses nobody claims.
         BusUnclaimed = "bus.unclaimed",
+        /// Frames the guest transmitted that went into the ring.
+        NetTx = "net.tx_frames",
+        /// Their bytes, frame check sequence not included.
+        NetTxBytes = "net.tx_bytes",
+        /// Frames the guest transmitted that were lost: no room in the ring, or nothing Ethernet carries.
+        NetTxDropped = "net.tx_dropped",
+        /// Frames written to the guest.
+        NetRx = "net.rx_frames",
+        /// Their bytes, frame check sequence not included.
+        NetRxBytes = "net.rx_bytes",
+        /// Frames that arrived and did not pass the card's address filters, or met a card that does not receive.
+        NetRxFiltered = "net.rx_filtered",
+        /// Frames lost because the guest had no free buffer.
+        NetRxMissed = "net.rx_missed",
+        /// Interrupts raised by network cards.
+        NetIrqs = "net.irqs",
+        /// Disk requests made: reads.
+        DiskReads = "disk.reads",
+        /// Disk requests made: writes.
+        DiskWrites = "disk.writes",
+        /// Disk requests made: flushes.
+        DiskFlushes = "disk.flushes",
+        /// Sectors moved by good requests.
+        DiskSectors = "disk.sectors",
+        /// Requests that ended in an error told to the guest.
+        DiskErrors = "disk.errors",
     }
 }
 
@@ -98,5 +124,21 @@ counters! {
         ConsoleDropped = "console.bytes_dropped",
         /// Wrong words, lengths or ids from the vmm, each ignored.
         PeerErrors = "peer.errors",
+        /// Frames given to the network back ends.
+        NetTx = "net.tx_frames",
+        /// Frames the back ends could not send: nobody there, or no room on the host.
+        NetTxDropped = "net.tx_dropped",
+        /// Frames put into the rings for the guest.
+        NetRx = "net.rx_frames",
+        /// Frames for the guest lost for want of receive credit.
+        NetRxNoCredit = "net.rx_no_credit",
+        /// Frames from the host no guest can be given: too long or too short.
+        NetRxRefused = "net.rx_refused",
+        /// Frames not captured: the capture file could not be written.
+        PcapLost = "net.pcap_lost",
+        /// Disk requests done.
+        DiskRequests = "disk.requests",
+        /// Disk requests that failed on the host.
+        DiskErrors = "disk.errors",
     }
 }

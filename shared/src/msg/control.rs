@@ -1,6 +1,7 @@
 //! The control channel: synchronous calls. A call is a request slot whose id comes back in exactly one reply.
 
 use super::UnknownKind;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// vmm to vmapp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +9,8 @@ use super::UnknownKind;
 pub enum Down {
     /// Answer with the same id and payload: measures a synchronous crossing and proves the peer alive.
     Echo = 1,
+    /// `ports = "forward"`: the guest made this access ([`PortAccess`]) and waits for the answer before it goes on.
+    Port = 2,
 }
 
 /// vmapp to vmm.
@@ -16,6 +19,22 @@ pub enum Down {
 pub enum Up {
     /// Answer to [`Down::Echo`].
     EchoReply = 1,
+    /// Answer to [`Down::Port`], with the same payload.
+    PortDone = 2,
+}
+
+/// A forwarded access to a device's data port. The register is the vmm's all the same: what crosses is the access itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortAccess {
+    /// Port number.
+    pub port: u16,
+    /// Bytes: 1, 2 or 4.
+    pub width: u8,
+    /// 1 for a write.
+    pub write: u8,
+    /// What was read or written.
+    pub value: u32,
 }
 
 impl TryFrom<u16> for Down {
@@ -23,6 +42,7 @@ impl TryFrom<u16> for Down {
     fn try_from(kind: u16) -> Result<Self, UnknownKind> {
         match kind {
             1 => Ok(Self::Echo),
+            2 => Ok(Self::Port),
             _ => Err(UnknownKind {
                 kind,
                 channel: "control",
@@ -36,6 +56,7 @@ impl TryFrom<u16> for Up {
     fn try_from(kind: u16) -> Result<Self, UnknownKind> {
         match kind {
             1 => Ok(Self::EchoReply),
+            2 => Ok(Self::PortDone),
             _ => Err(UnknownKind {
                 kind,
                 channel: "control",

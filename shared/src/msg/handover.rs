@@ -7,6 +7,7 @@
 
 use crate::spec::MachineSpec;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Longest record, in bytes.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -37,6 +38,21 @@ pub enum FdRole {
     ConsoleOut,
     /// Listening socket of a `socket:` console.
     ConsoleListen,
+    /// The tap of network card n, open and attached, non-blocking.
+    Tap(u8),
+    /// The capture file of network card n, open for appending.
+    Pcap(u8),
+    /// A bound socket of network card n that host clients reach: its forward rule m, listening if it is TCP.
+    Forward {
+        /// Network card.
+        net: u8,
+        /// Index in [`NetBackSpec::Nat`]'s `forwards`.
+        rule: u8,
+    },
+    /// The image of disk n, locked, open for what its mode allows: for an overlay, the base, read-only.
+    Disk(u8),
+    /// The overlay file of disk n, locked, open for reading and writing.
+    Overlay(u8),
 }
 
 /// Supervisor to vmm.
@@ -83,6 +99,10 @@ pub enum ToApp {
         spec: Box<MachineSpec>,
         /// What the console's descriptors are.
         console: ConsoleSpec,
+        /// The back end of each network card, as many as `spec.nets`.
+        nets: Vec<NetBackSpec>,
+        /// The back end of each disk, as many as `spec.disks`.
+        disks: Vec<DiskBackSpec>,
         /// Roles of the descriptors, in order.
         fds: Vec<FdRole>,
     },
@@ -126,6 +146,46 @@ pub enum ConsoleSpec {
     Pty,
     /// A listening Unix socket as `ConsoleListen`.
     Socket,
+}
+
+/// What is at the other end of a network card's cable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetBackSpec {
+    /// Nothing: the cable is out.
+    #[default]
+    None,
+    /// A tap of the host, as [`FdRole::Tap`].
+    Tap,
+    /// A small private network with a router that translates to the host's sockets.
+    Nat {
+        /// The network's address and prefix length (8 to 30): the router, which serves DHCP, DNS and ping, has the second
+        /// address of it, the DNS server the third, the guest gets the fifteenth, as users of QEMU and VMware know it.
+        network: (Ipv4Addr, u8),
+        /// Name servers of the host that questions are passed to, in order.
+        dns: Vec<IpAddr>,
+        /// Ways in from the host, one [`FdRole::Forward`] each.
+        forwards: Vec<ForwardSpec>,
+    },
+}
+
+/// One way in: what arrives on a socket of the host goes to a port of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardSpec {
+    /// UDP; else TCP.
+    pub udp: bool,
+    /// Port of the guest.
+    pub guest_port: u16,
+}
+
+/// What holds a disk's sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskBackSpec {
+    /// A file or block device as it is: [`FdRole::Disk`].
+    Raw,
+    /// Writes kept apart: [`FdRole::Overlay`] in front of [`FdRole::Disk`].
+    Overlay,
 }
 
 /// A terminal's modes, as termios(3) names them. Speeds are left as they are.

@@ -5,7 +5,9 @@
 
 pub mod console;
 pub mod control;
+pub mod disk;
 pub mod handover;
+pub mod net;
 
 use thiserror::Error;
 

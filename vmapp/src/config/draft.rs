@@ -136,6 +136,8 @@ impl Draft {
             on_reset: self.on_reset,
             debug_exit: self.debug_exit,
             io: self.io,
+            nets: Vec::new(),
+            disks: Vec::new(),
         }
     }
 }

@@ -48,6 +48,8 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         ToApp::Start {
             spec,
             console,
+            nets: _,
+            disks: _,
             fds: roles,
         },
         fds,

@@ -4,7 +4,8 @@
 //! stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last of it
 //! is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
 
-use crate::back::console::{Console, Interests, Wanted, Wrote};
+use crate::back::Interests;
+use crate::back::console::{Console, Wanted, Wrote};
 use shared::abi::counters::AppCounter;
 use shared::msg::console::{Down, Up};
 use shared::ring::{PushError, RingError};

@@ -1,4 +1,4 @@
-//! The control channel's service: answers echoes.
+//! The control channel's service: answers echoes and forwarded port accesses.
 
 use shared::msg::control::{Down, Up};
 use shared::ring::RingError;
@@ -39,16 +39,11 @@ impl ControlService {
             }
             match self.channel.next(&mut self.payload) {
                 Ok(None) => return self.channel.flush().map(|_| false),
-                Ok(Some(header)) if Down::try_from(header.kind) == Ok(Down::Echo) => {
-                    if self
-                        .channel
-                        .push(Up::EchoReply as u16, header.id, &self.payload)
-                        .is_ok()
-                    {
-                        self.channel.flush()?;
-                    }
-                }
-                Ok(Some(_)) => self.channel.crossing().count_peer_error(),
+                Ok(Some(header)) => match Down::try_from(header.kind) {
+                    Ok(Down::Echo) => self.answer(Up::EchoReply, header.id)?,
+                    Ok(Down::Port) => self.answer(Up::PortDone, header.id)?,
+                    Err(_) => self.channel.crossing().count_peer_error(),
+                },
                 // One bad slot, given back like a good one.
                 Err(RingError::Length { .. }) => {}
                 Err(_) => return Ok(false),
@@ -56,5 +51,13 @@ impl ControlService {
             self.channel.release(1)?;
         }
         Ok(true)
+    }
+
+    /// Sends the request's payload back.
+    fn answer(&mut self, kind: Up, id: u64) -> Result<(), CrossingError> {
+        if self.channel.push(kind as u16, id, &self.payload).is_ok() {
+            self.channel.flush()?;
+        }
+        Ok(())
     }
 }

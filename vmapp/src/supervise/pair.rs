@@ -49,6 +49,8 @@ impl Pair {
             |fds| ToApp::Start {
                 spec: Box::new(config.spec.clone()),
                 console: console.spec().clone(),
+                nets: Vec::new(),
+                disks: Vec::new(),
                 fds,
             },
         )?;

@@ -82,7 +82,8 @@ impl<T> Access<T> {
     }
 }
 
-/// Registers in port space. Ports are absolute numbers inside the device's [`Claim`]; values are in the low bits.
+/// Registers in port space. Ports are absolute numbers inside the device's [`Claim`], or, for a device behind a PCI base
+/// address register, offsets from its start; values are in the low bits.
 pub trait PortIo {
     /// Reads a register.
     fn port_read(&mut self, now: Ns, port: u16, width: Width) -> Access<u32>;

@@ -17,6 +17,7 @@ pub mod socket;
 pub mod stdio;
 pub mod terminal;
 
+use crate::back::{Interest, Interests};
 use nix::poll::PollFlags;
 use shared::msg::handover::Escape;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,24 +45,6 @@ pub struct Wanted {
     pub input: bool,
     /// Output was refused and waits.
     pub output: bool,
-}
-
-/// A descriptor to wait for.
-#[derive(Debug)]
-pub struct Interest<'a> {
-    /// Which.
-    pub fd: BorrowedFd<'a>,
-    /// `POLLIN`, `POLLOUT` or both.
-    pub events: PollFlags,
-}
-
-/// What to wait for before looking at a console again.
-#[derive(Debug, Default)]
-pub struct Interests<'a> {
-    /// Descriptors, each at most once.
-    pub fds: [Option<Interest<'a>>; 2],
-    /// At the latest after this; zero: do not wait.
-    pub within: Option<Duration>,
 }
 
 /// One console of the host.

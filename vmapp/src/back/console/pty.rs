@@ -5,7 +5,8 @@
 //! kernel's stale 4 KiB. While somebody has it open and does not read, the guest waits.
 
 use super::host_fd::{HostFd, Io};
-use super::{Console, Interests, RECHECK, Wanted, Wrote, both_ways};
+use super::{Console, RECHECK, Wanted, Wrote, both_ways};
+use crate::back::Interests;
 use std::os::fd::AsFd;
 
 /// The master.

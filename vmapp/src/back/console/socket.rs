@@ -4,7 +4,8 @@
 //! writing half. Output without a client is dropped; a client that does not read makes the guest wait.
 
 use super::host_fd::{HostFd, Io};
-use super::{Console, Interest, Interests, Wanted, Wrote, both_ways};
+use super::{Console, Wanted, Wrote, both_ways};
+use crate::back::{Interest, Interests};
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;

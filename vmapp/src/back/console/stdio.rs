@@ -6,7 +6,8 @@
 
 use super::escape::{EscapeKey, Typed, help};
 use super::host_fd::{HostFd, Io};
-use super::{Console, Interest, Interests, RECHECK, Wanted, Wrote, terminal};
+use super::{Console, RECHECK, Wanted, Wrote, terminal};
+use crate::back::{Interest, Interests};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use shared::msg::handover::{Escape, TerminalModes};
