@@ -99,8 +99,11 @@ fn a_wrong_set_is_shown_with_its_number_and_text() {
         ("wrong_type", "io.spin_us=fast"),
         ("out_of_range", "machine.debug_exit=0x10000"),
         ("element", "boot.modules=[\"server.elf\", \"gone.elf\"]"),
-        ("network", "net.model=lance"),
-        ("no_effect", "io.ports=forward"),
+        ("device_without_number", "net.model=lance"),
+        ("device_beyond_the_next", "net.1.model=lance"),
+        ("device_key", "net.0.modle=lance"),
+        ("device_value", "net.0.mac=52:54:00"),
+        ("no_effect", "net.0.tap=tap0"),
         ("conflict", "boot.image=guest.bin"),
         ("two_lines", "name=a\nb"),
         ("missing_file", "boot.kernel=vmlinux"),
@@ -223,7 +226,8 @@ fn explain_tells_keys_sections_and_all() {
         ("leaf", &["explain", "spin_us"], 0),
         ("section", &["explain", "io"], 0),
         ("engine", &["explain", "engine"], 0),
-        ("not_yet", &["explain", "net"], 0),
+        ("not_yet", &["explain", "boot.firmware"], 0),
+        ("devices", &["explain", "net"], 0),
         ("misspelled", &["explain", "machine.memroy"], 2),
     ] {
         let said = vmapp("right", args);

@@ -3,10 +3,11 @@
 //! [`schema::ROWS`](super::schema::ROWS) writes the fields; [`cross_check`] judges what no single key can: which keys
 //! exclude or need each other, and what the whole comes to.
 
-use super::gather::Gathered;
+use super::device::{DiskDraft, DiskMode, NetBackend, NetDraft};
+use super::gather::{Entry, Gathered};
 use super::read;
 use super::report::Findings;
-use super::schema::{Fallback, Needs, ROWS};
+use super::schema::{Fallback, Needs, ROWS, Row, Section};
 use shared::msg::handover::MAX_BYTES;
 use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, OnReset};
 use std::path::PathBuf;
@@ -46,6 +47,10 @@ pub struct HostPaths {
     pub image: Option<PathBuf>,
     /// First serial port.
     pub console: ConsoleBackend,
+    /// Network cards, in the order of the specification's.
+    pub nets: Vec<NetDraft>,
+    /// Disks, in the order of the specification's.
+    pub disks: Vec<DiskDraft>,
     /// The escape key of the console, as the byte a terminal sends: 1 (ctrl-a) to 26 (ctrl-z); none passes every byte.
     pub escape: Option<u8>,
 }
@@ -76,15 +81,9 @@ pub struct Draft {
     pub on_reset: OnReset,
     /// `boot.cmdline`.
     pub cmdline: String,
-    /// `io.notify` and `io.spin_us`.
+    /// The `[io]` section.
     pub io: IoSpec,
-    /// `io.ports`: waits for the first device with a data port.
-    pub forward_ports: bool,
-    /// `io.send_combining`: waits for the first network device.
-    pub send_combining: bool,
-    /// `io.max_combined`: waits for the first network device.
-    pub max_combined: u32,
-    /// Files and console.
+    /// Files, devices' back ends and console.
     pub host: HostPaths,
     module_cmdlines: Vec<String>,
 }
@@ -93,12 +92,46 @@ impl Draft {
     /// The machine of a file without a key.
     pub fn with_defaults() -> Self {
         let mut draft = Self::default();
-        for row in ROWS {
+        draft.take_defaults(|row| Section::find(row.section()).is_some_and(|section| !section.is_list()));
+        draft
+    }
+
+    fn take_defaults(&mut self, of: impl Fn(&Row) -> bool) {
+        for row in ROWS.iter().filter(|row| of(row)) {
             if let Fallback::Is(text) = row.default {
-                read::default(row, text, &mut draft);
+                read::default(row, text, self);
             }
         }
-        draft
+    }
+
+    /// Starts a section: of one that stands once for each device, another device, with its defaults.
+    pub fn open(&mut self, section: &str) {
+        match section {
+            "net" => self.host.nets.push(NetDraft::default()),
+            "disk" => self.host.disks.push(DiskDraft::default()),
+            _ => return,
+        }
+        self.take_defaults(|row| row.section() == section);
+    }
+
+    /// The network card whose section is open.
+    pub fn net(&mut self) -> &mut NetDraft {
+        let nets = &mut self.host.nets;
+        if nets.is_empty() {
+            nets.push(NetDraft::default());
+        }
+        let last = nets.len() - 1;
+        &mut nets[last]
+    }
+
+    /// The disk whose section is open.
+    pub fn disk(&mut self) -> &mut DiskDraft {
+        let disks = &mut self.host.disks;
+        if disks.is_empty() {
+            disks.push(DiskDraft::default());
+        }
+        let last = disks.len() - 1;
+        &mut disks[last]
     }
 
     /// As [`Draft::with_defaults`], with the required keys filled in so that its specification is right.
@@ -136,37 +169,56 @@ impl Draft {
             on_reset: self.on_reset,
             debug_exit: self.debug_exit,
             io: self.io,
-            nets: Vec::new(),
-            disks: Vec::new(),
+            nets: (0..)
+                .zip(&self.host.nets)
+                .map(|(number, net)| net.spec(&self.name, number))
+                .collect(),
+            disks: (0..)
+                .zip(&self.host.disks)
+                .map(|(number, disk)| disk.spec(number))
+                .collect(),
         }
     }
 }
 
-/// Whether a row's key has an effect beside the other keys given; if not, why.
-pub fn without_effect(needs: Needs, gathered: &Gathered<'_>) -> Option<&'static str> {
-    match needs {
-        Needs::Kernel if gathered.get("boot.image").is_some() => Some("no effect on a flat image"),
-        Needs::Device => Some("no effect without a network or disk device"),
-        Needs::Kernel | Needs::Nothing => None,
+/// Whether a row's key has an effect in this section beside the other keys given; if not, why.
+pub fn without_effect(row: &Row, draft: &Draft, item: usize) -> Option<&'static str> {
+    let backend = draft.host.nets.get(item).map(|net| net.backend);
+    let mode = draft.host.disks.get(item).map(|disk| disk.mode);
+    match row.needs {
+        Needs::Kernel if draft.host.image.is_some() => Some("no effect on a flat image"),
+        Needs::Tap if backend != Some(NetBackend::Tap) => Some("no effect without backend = \"tap\""),
+        Needs::Nat if backend != Some(NetBackend::Nat) => Some("no effect without backend = \"nat\""),
+        Needs::Overlay if mode != Some(DiskMode::Overlay) => Some("no effect without mode = \"overlay\""),
+        Needs::Nothing | Needs::Kernel | Needs::Tap | Needs::Nat | Needs::Overlay => None,
     }
 }
 
 /// Judges the keys together.
 pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) {
-    for row in ROWS.iter().filter(|row| row.default == Fallback::Required) {
-        if gathered.is_missing(row.key) {
-            findings.add(
-                gathered.home_of(row.section()),
-                format!("`{}` is missing", row.key),
-                format!("add the line {}", row.example_line()),
-            );
+    for (section, item) in gathered.sections() {
+        for row in ROWS.iter().filter(|row| row.section() == section) {
+            let required = row.default == Fallback::Required
+                || row.needs == Needs::Tap && without_effect(row, draft, item).is_none();
+            if required && gathered.is_missing(row.key, item) {
+                findings.add(
+                    gathered.home_of(section, item),
+                    format!("`{}` is missing", row.key),
+                    format!("add the line {}", row.example_line()),
+                );
+            }
+        }
+        for entry in gathered.entries_of(section, item) {
+            check_effect(draft, entry, findings);
         }
     }
     check_boot(gathered, findings);
+    check_disks(draft, gathered, findings);
+    check_nets(draft, gathered, findings);
     let spec = draft.spec();
     let bytes = serde_json::to_vec(&spec).map_or(usize::MAX, |record| record.len());
     if bytes > MAX_BYTES - RECORD_RESERVE
-        && let Some(modules) = gathered.get("boot.modules")
+        && let Some(modules) = gathered.get("boot.modules", 0)
     {
         findings.add(
             modules.key.clone(),
@@ -179,14 +231,14 @@ pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findin
 }
 
 fn check_boot(gathered: &Gathered<'_>, findings: &mut Findings) {
-    match (gathered.get("boot.kernel"), gathered.get("boot.image")) {
+    match (gathered.get("boot.kernel", 0), gathered.get("boot.image", 0)) {
         (None, None)
             if ["boot.kernel", "boot.image", "boot.firmware"]
                 .iter()
-                .all(|key| gathered.is_missing(key)) =>
+                .all(|key| gathered.is_missing(key, 0)) =>
         {
             findings.add(
-                gathered.home_of("boot"),
+                gathered.home_of("boot", 0),
                 "nothing to start: neither `boot.kernel` nor `boot.image` is given",
                 "under [boot], write kernel = \"vmlinuz\" or image = \"guest.bin\"",
             );
@@ -196,18 +248,97 @@ fn check_boot(gathered: &Gathered<'_>, findings: &mut Findings) {
             "`boot.kernel` and `boot.image` are both given",
             "remove one: a machine starts either a kernel or a flat image",
         ),
-        (None, Some(_)) => {
-            for entry in gathered
-                .entries()
-                .filter(|entry| entry.row.needs == Needs::Kernel)
-            {
-                findings.add(
-                    entry.key.clone(),
-                    format!("`{}` has no effect on a flat image", entry.row.key),
-                    "remove it, or start a kernel: write kernel = \"vmlinuz\" in place of image",
-                );
-            }
-        }
         _ => {}
+    }
+}
+
+/// A key that does nothing was meant to do something.
+fn check_effect(draft: &Draft, entry: &Entry<'_>, findings: &mut Findings) {
+    let Some(why) = without_effect(entry.row, draft, entry.item) else {
+        return;
+    };
+    let net = draft.host.nets.get(entry.item);
+    let instead = match entry.row.needs {
+        // Both at once is told of the two keys themselves.
+        Needs::Kernel if draft.host.kernel.is_some() => return,
+        Needs::Kernel => "start a kernel: write kernel = \"vmlinuz\" in place of image",
+        Needs::Tap => "write backend = \"tap\"",
+        Needs::Nat if net.is_some_and(|net| net.backend == NetBackend::Tap) => {
+            "let the host route to the tap; or write backend = \"nat\""
+        }
+        Needs::Nat => "write backend = \"nat\"",
+        Needs::Overlay => "write mode = \"overlay\"",
+        Needs::Nothing => return,
+    };
+    findings.add(
+        entry.key.clone(),
+        format!("`{}` has {why}", entry.row.key),
+        format!("remove it, or {instead}"),
+    );
+}
+
+/// Two disks with one file to write, and files that cannot be written.
+fn check_disks(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) {
+    let written = |disk: &DiskDraft| match disk.mode {
+        DiskMode::ReadWrite => Some(disk.image.path.clone()),
+        DiskMode::ReadOnly => None,
+        DiskMode::Overlay => Some(disk.overlay_path()),
+    };
+    for (item, disk) in draft.host.disks.iter().enumerate() {
+        let Some(path_entry) = gathered.get("disk.path", item) else {
+            continue;
+        };
+        let known = |disk: &&DiskDraft| disk.image.path.file_name().is_some();
+        let others = || draft.host.disks.iter().take(item).filter(known);
+        let mine = Some(disk).filter(known).and_then(written);
+        let shared = others().any(|other| {
+            let theirs = written(other);
+            mine.as_ref()
+                .is_some_and(|mine| theirs.as_ref() == Some(mine) || *mine == other.image.path)
+                || theirs.is_some_and(|theirs| known(&disk) && theirs == disk.image.path)
+        });
+        if shared {
+            findings.add(
+                path_entry.key.clone(),
+                "an earlier disk has the same file, and one of them writes to it",
+                "write mode = \"ro\" or mode = \"overlay\" for both, with two overlays, or name another file",
+            );
+        }
+        let read_only = std::fs::metadata(&disk.image.path).is_ok_and(|file| file.permissions().readonly());
+        if disk.mode == DiskMode::ReadWrite && read_only {
+            findings.add(
+                path_entry.key.clone(),
+                "the file may not be written",
+                "write mode = \"ro\" or mode = \"overlay\", or chmod u+w the file",
+            );
+        }
+    }
+}
+
+/// Two cards with one address or one tap.
+fn check_nets(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) {
+    let nets = &draft.host.nets;
+    for (item, net) in nets.iter().enumerate() {
+        let earlier = || nets.iter().take(item);
+        if let Some(entry) = gathered.get("net.mac", item)
+            && net.mac.is_some()
+            && earlier().any(|other| other.mac == net.mac)
+        {
+            findings.add(
+                entry.key.clone(),
+                "an earlier card has this address",
+                "change one digit, or remove the line: an address is made for each card",
+            );
+        }
+        if let Some(entry) = gathered.get("net.tap", item)
+            && net.tap.is_some()
+            && earlier().any(|other| other.tap == net.tap)
+        {
+            findings.add(
+                entry.key.clone(),
+                "an earlier card has this tap",
+                "name another; a bridge joins two taps",
+            );
+        }
     }
 }

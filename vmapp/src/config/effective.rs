@@ -2,9 +2,9 @@
 //!
 //! What must never happen here: text that is not itself a right configuration with the same values.
 
-use super::draft;
+use super::draft::{self, Draft};
 use super::gather::{Entry, Gathered};
-use super::schema::{Fallback, ROWS, Row, SECTIONS};
+use super::schema::{Fallback, ROWS, Row, SECTIONS, Section};
 use super::source::{Sources, shown_path};
 use std::fmt::Write;
 use std::path::Path;
@@ -16,7 +16,8 @@ const COMMENT_AT: usize = 34;
 /// One key as it holds.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    key: &'static str,
+    row: &'static Row,
+    item: usize,
     state: State,
 }
 
@@ -28,22 +29,28 @@ enum State {
     Silent(&'static str),
 }
 
-/// Every key of this version as it holds.
-pub fn settings(gathered: &Gathered<'_>, sources: &Sources) -> Vec<Setting> {
-    ROWS.iter()
-        .filter(|row| !row.is_not_yet())
-        .map(|row| Setting {
-            key: row.key,
-            state: state(row, gathered, sources),
+/// Every key of this version as it holds, in every section there is.
+pub fn settings(draft: &Draft, gathered: &Gathered<'_>, sources: &Sources) -> Vec<Setting> {
+    gathered
+        .sections()
+        .flat_map(|(section, item)| {
+            let rows = ROWS
+                .iter()
+                .filter(move |row| row.section() == section && !row.is_not_yet());
+            rows.map(move |row| Setting {
+                row,
+                item,
+                state: state(row, item, draft, gathered, sources),
+            })
         })
         .collect()
 }
 
-fn state(row: &Row, gathered: &Gathered<'_>, sources: &Sources) -> State {
-    if let Some(why) = draft::without_effect(row.needs, gathered) {
+fn state(row: &Row, item: usize, draft: &Draft, gathered: &Gathered<'_>, sources: &Sources) -> State {
+    if let Some(why) = draft::without_effect(row, draft, item) {
         return State::Silent(why);
     }
-    match (gathered.get(row.key), row.default) {
+    match (gathered.get(row.key, item), row.default) {
         (Some(entry), _) => State::Holds(written(entry, sources), origin(entry, sources)),
         (None, Fallback::Is(text)) => State::Holds(text.into(), "default".into()),
         (None, Fallback::Unset | Fallback::Required) => State::Silent("not set"),
@@ -75,24 +82,42 @@ pub fn render(file: &Path, settings: &[Setting]) -> String {
         "# Effective configuration of {}. Relative paths start at its folder.\n",
         shown_path(file)
     );
-    for (section, about) in SECTIONS {
-        let of_section = settings.iter().filter(|setting| {
-            let section_of = setting.key.split_once('.').map_or("", |(section, _)| section);
-            section_of == *section
-        });
-        text.push('\n');
-        if !section.is_empty() {
-            line(&mut text, &format!("[{section}]"), about);
-        }
-        for setting in of_section {
-            let leaf = setting.key.rsplit('.').next().unwrap_or(setting.key);
-            match &setting.state {
-                State::Holds(value, origin) => line(&mut text, &format!("{leaf} = {value}"), origin),
-                State::Silent(why) => line(&mut text, &format!("# {leaf}:"), why),
+    for section in SECTIONS {
+        let of_section = || {
+            settings
+                .iter()
+                .filter(|setting| setting.row.section() == section.name)
+        };
+        let items = of_section().map(|setting| setting.item + 1).max();
+        match items {
+            Some(items) => (0..items).for_each(|item| {
+                one_section(
+                    &mut text,
+                    section,
+                    of_section().filter(|setting| setting.item == item),
+                );
+            }),
+            None => {
+                text.push('\n');
+                line(&mut text, &format!("# {}:", section.header()), "none");
             }
         }
     }
     text
+}
+
+fn one_section<'a>(text: &mut String, section: &Section, settings: impl Iterator<Item = &'a Setting>) {
+    text.push('\n');
+    if !section.name.is_empty() {
+        line(text, &section.header(), section.about);
+    }
+    for setting in settings {
+        let leaf = setting.row.leaf();
+        match &setting.state {
+            State::Holds(value, origin) => line(text, &format!("{leaf} = {value}"), origin),
+            State::Silent(why) => line(text, &format!("# {leaf}:"), why),
+        }
+    }
 }
 
 fn line(text: &mut String, left: &str, comment: &str) {

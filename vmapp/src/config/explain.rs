@@ -2,7 +2,7 @@
 
 use super::nearest::for_whole_key;
 use super::report::quoted;
-use super::schema::{Fallback, Needs, ROWS, Row, SECTIONS};
+use super::schema::{Fallback, Needs, ROWS, Row, SECTIONS, Section};
 
 /// Width of the text, in characters.
 const WIDTH: usize = 80;
@@ -44,16 +44,8 @@ pub fn markdown() -> String {
             Fallback::Is(text) => format!("`{text}`"),
             _ => default_in_words(row),
         };
-        let only = if row.needs == Needs::Device {
-            ", and only that without a device"
-        } else {
-            ""
-        };
         let values = row.kind.range();
-        text.push_str(&format!(
-            "| `{}` | {values} | {default}{only} | {meaning} |\n",
-            row.key
-        ));
+        text.push_str(&format!("| `{}` | {values} | {default} | {meaning} |\n", row.key));
     }
     text
 }
@@ -61,12 +53,12 @@ pub fn markdown() -> String {
 fn overview() -> String {
     let width = ROWS.iter().map(|row| row.leaf().len()).max().unwrap_or_default();
     let mut text = String::new();
-    for (section, about) in SECTIONS {
-        match *section {
-            "" => text.push_str(&format!("top level: {about}\n")),
-            section => text.push_str(&format!("[{section}]: {about}\n")),
+    for section in SECTIONS {
+        match section.name {
+            "" => text.push_str(&format!("top level: {}\n", section.about)),
+            _ => text.push_str(&format!("{}: {}\n", section.header(), section.about)),
         }
-        for row in ROWS.iter().filter(|row| row.section() == *section) {
+        for row in ROWS.iter().filter(|row| row.section() == section.name) {
             let default = match row.default {
                 Fallback::Is(text) => format!("; default {text}"),
                 Fallback::Required => "; required".into(),
@@ -91,13 +83,19 @@ fn in_full(row: &Row) -> String {
     } else {
         facts.push(("default", default_in_words(row)));
     }
-    match row.needs {
-        Needs::Nothing => {}
-        Needs::Kernel => facts.push(("needs", "boot.kernel".into())),
-        Needs::Device => facts.push((
-            "needs",
-            "a network or disk device; this version has neither, so only the default is accepted".into(),
-        )),
+    let needs = match row.needs {
+        Needs::Nothing => None,
+        Needs::Kernel => Some("boot.kernel"),
+        Needs::Tap => Some("backend = \"tap\" in the same section"),
+        Needs::Nat => Some("backend = \"nat\" in the same section"),
+        Needs::Overlay => Some("mode = \"overlay\" in the same section"),
+    };
+    facts.extend(needs.map(|needs| ("needs", needs.to_owned())));
+    if Section::find(row.section()).is_some_and(|section| section.is_list()) {
+        facts.push((
+            "set",
+            format!("--set {}.0.{}=..., counted from 0", row.section(), row.leaf()),
+        ));
     }
     facts.push(("meaning", row.meaning.into()));
     if !row.is_not_yet() {

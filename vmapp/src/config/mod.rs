@@ -10,6 +10,7 @@
 //! Called by the command line; the supervisor gets a [`Config`]. What must never happen here: a panic on any text, an
 //! error without a way out for its reader, or a value the vmm would refuse later.
 
+mod device;
 mod draft;
 mod effective;
 pub mod explain;
@@ -22,6 +23,7 @@ pub mod schema;
 mod source;
 mod syntax;
 
+pub use device::{DiskDraft, DiskImage, DiskMode, Forward, NetBackend, NetDraft};
 pub use draft::{ConsoleBackend, Draft, HostPaths};
 pub use report::{MAX_SHOWN, Report};
 pub use source::MAX_FILE_BYTES;
@@ -72,11 +74,14 @@ fn check(file: &Path, sources: &Sources, findings: &mut Findings) -> Option<Conf
     let gathered = Gathered::collect(sources, findings);
     let folder = paths::folder_of(file);
     let mut draft = Draft::with_defaults();
-    for entry in gathered.entries() {
-        read::entry(entry, &folder, &mut draft, findings);
+    for (section, item) in gathered.sections() {
+        draft.open(section);
+        for entry in gathered.entries_of(section, item) {
+            read::entry(entry, &folder, &mut draft, findings);
+        }
     }
     draft::cross_check(&draft, &gathered, findings);
-    let settings = effective::settings(&gathered, sources);
+    let settings = effective::settings(&draft, &gathered, sources);
     Some(Config {
         spec: draft.spec(),
         host: draft.host,

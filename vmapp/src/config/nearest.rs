@@ -3,7 +3,7 @@
 //! What must never happen here: a suggestion that is farther off than the reader's own second guess.
 
 use super::report::quoted;
-use super::schema::{ROWS, Row, SECTIONS};
+use super::schema::{ROWS, Row, SECTIONS, Section};
 
 /// Words longer than this are no slip of the finger, and would make the distance costly.
 const MAX_WORD: usize = 64;
@@ -45,11 +45,11 @@ pub fn for_key(section: &str, leaf: &str) -> (String, Option<&'static Row>) {
             leaf,
             SECTIONS
                 .iter()
-                .map(|(name, _)| *name)
+                .map(|section| section.name)
                 .filter(|name| !name.is_empty()),
         )
     {
-        return (format!("did you mean [{named}]?"), None);
+        return (format!("did you mean {}?", header(named)), None);
     }
     if let Some(row) = nearest(leaf, here().map(Row::leaf)).and_then(|leaf| Row::find(section, leaf)) {
         return (format!("did you mean `{}`?", row.leaf()), Some(row));
@@ -58,7 +58,7 @@ pub fn for_key(section: &str, leaf: &str) -> (String, Option<&'static Row>) {
     if let Some(row) = elsewhere.and_then(|leaf| ROWS.iter().find(|row| row.leaf() == leaf)) {
         let place = match row.section() {
             "" => "before the first section".into(),
-            section => format!("under [{section}]"),
+            section => format!("under {}", header(section)),
         };
         let help = if row.leaf() == leaf {
             format!("`{leaf}` stands {place}")
@@ -77,15 +77,19 @@ pub fn for_key(section: &str, leaf: &str) -> (String, Option<&'static Row>) {
             format!("before the first section, use {known}; or see `vmapp explain`"),
             None,
         ),
-        _ => (format!("[{section}] has {known}"), None),
+        _ => (format!("{} has {known}", header(section)), None),
     }
+}
+
+fn header(section: &str) -> String {
+    Section::find(section).map_or_else(|| format!("[{section}]"), Section::header)
 }
 
 /// The message for an unknown key.
 pub fn unknown_key(section: &str, leaf: &str) -> String {
     match section {
         "" => format!("unknown key `{}`", quoted(leaf)),
-        _ => format!("unknown key `{}` in [{section}]", quoted(leaf)),
+        _ => format!("unknown key `{}` in {}", quoted(leaf), header(section)),
     }
 }
 
@@ -93,11 +97,21 @@ pub fn unknown_key(section: &str, leaf: &str) -> String {
 pub fn for_whole_key(key: &str) -> String {
     let (section, leaf) = key.split_once('.').unwrap_or(("", key));
     let known = || ROWS.iter().filter(|row| !row.is_not_yet());
-    if let Some((name, _)) = SECTIONS.iter().find(|(name, _)| *name == key && !key.is_empty()) {
-        let keys = known().filter(|row| row.section() == *name);
+    if let Some(section) = Section::find(key).filter(|section| !section.name.is_empty()) {
+        let keys = known().filter(|row| row.section() == section.name);
         return format!(
-            "[{name}] is a section; its keys are {}",
+            "{} is a section; its keys are {}",
+            section.header(),
             keys.map(|row| row.key).collect::<Vec<_>>().join(", ")
+        );
+    }
+    if let Some(list) = Section::find(section).filter(|section| section.is_list()) {
+        let leaf = leaf.rsplit('.').next().unwrap_or(leaf);
+        let leaves = known().filter(|row| row.section() == list.name).map(Row::leaf);
+        let leaf = nearest(leaf, leaves).unwrap_or("LEAF");
+        return format!(
+            "{} may stand several times: write {section}.0.{leaf} for the first, and count on",
+            list.header()
         );
     }
     let same_leaf = known().find(|row| row.leaf() == leaf).map(|row| row.key);

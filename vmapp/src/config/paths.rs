@@ -3,10 +3,12 @@
 //! A path that will not do is refused before anything is started, and the message names it as resolved, because the
 //! folder it starts at is the usual surprise. What must never happen here: creating, changing or removing anything.
 
+use super::device::DiskImage;
 use super::nearest::nearest;
 use super::source::shown_path;
+use shared::msg::disk::SECTOR;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -127,6 +129,49 @@ pub fn output_file(folder: &Path, text: &str) -> Result<PathBuf, Refusal> {
         ));
     }
     Ok(path)
+}
+
+/// A file or block device of whole sectors that can be opened for reading.
+pub fn disk_image(folder: &Path, text: &str) -> Result<DiskImage, Refusal> {
+    let path = resolve(folder, text)?;
+    let shown = shown_path(&path);
+    let file = match fs::metadata(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let create = format!("to make an empty disk: vmapp disk create {shown} 1G");
+            return Err((
+                format!("no file {shown}"),
+                format!("{}; {create}", advice(&path, text)),
+            ));
+        }
+        Err(error) => return Err((format!("{shown}: {error}"), "name a file that can be read".into())),
+    };
+    if !file.is_file() && !file.file_type().is_block_device() {
+        return Err((
+            format!("{shown} is neither a regular file nor a block device"),
+            "name a disk image".into(),
+        ));
+    }
+    // A seek finds the size of a block device too, which its metadata does not tell.
+    let bytes = File::open(&path)
+        .and_then(|mut file| file.seek(SeekFrom::End(0)))
+        .map_err(|error| {
+            (
+                format!("cannot read {shown}: {error}"),
+                "name a file that the user who starts the VM may read".into(),
+            )
+        })?;
+    if bytes == 0 || !bytes.is_multiple_of(SECTOR as u64) {
+        let whole = bytes.div_ceil(SECTOR as u64).max(1) * SECTOR as u64;
+        return Err((
+            format!("{shown} has {bytes} bytes, which is not a whole number of {SECTOR}-byte sectors"),
+            format!("a disk image it must be; to lengthen it: truncate -s {whole} {shown}"),
+        ));
+    }
+    Ok(DiskImage {
+        path,
+        sectors: bytes / SECTOR as u64,
+    })
 }
 
 fn in_existing_folder(folder: &Path, text: &str) -> Result<PathBuf, Refusal> {

@@ -5,12 +5,13 @@
 //!
 //! [`MachineSpec::check`]: shared::spec::MachineSpec::check
 
+use super::device::{self, Forward, MAX_FORWARDS};
 use super::draft::{CONSOLE_FORMS, ConsoleBackend, Draft, Module};
 use super::gather::Entry;
 use super::nearest::nearest;
 use super::paths;
 use super::report::{Findings, quoted};
-use super::schema::{Choice, Kind, Needs, Row, in_units};
+use super::schema::{Choice, Kind, Row, in_units};
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
@@ -62,19 +63,11 @@ pub fn default(row: &Row, text: &str, draft: &mut Draft) {
 
 fn accept(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Store, Vec<Wrong>> {
     let store = form(row, value, folder)?;
-    let blank = Draft::blank();
-    let mut probe = blank.clone();
+    let mut probe = Draft::blank();
+    probe.open(row.section());
     store(&mut probe);
     if let Err(error) = probe.spec().check() {
         return Err(Wrong::new(value.span(), error.to_string(), write_example(row)).into());
-    }
-    if row.needs == Needs::Device && probe != blank {
-        return Err(Wrong::new(
-            value.span(),
-            format!("`{}` has no effect without a network or disk device", row.key),
-            "remove it: this version has neither device yet",
-        )
-        .into());
     }
     Ok(store)
 }
@@ -105,8 +98,32 @@ fn form(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Store,
         }
         &Kind::Choice(words) => Ok(Box::new(choice(row, value, words)?)),
         &Kind::Path(store) => {
-            let path = readable(row, value, string(row, value)?, folder)?;
+            let path = named(row, value, |text| paths::readable_file(folder, text))?;
             Ok(Box::new(move |draft| store(draft, path.clone())))
+        }
+        &Kind::Output(store) => {
+            let path = named(row, value, |text| paths::output_file(folder, text))?;
+            Ok(Box::new(move |draft| store(draft, path.clone())))
+        }
+        &Kind::Image(store) => {
+            let image = named(row, value, |text| paths::disk_image(folder, text))?;
+            Ok(Box::new(move |draft| store(draft, image.clone())))
+        }
+        &Kind::Interface(store) => {
+            let name = named(row, value, device::interface)?;
+            Ok(Box::new(move |draft| store(draft, name.clone())))
+        }
+        &Kind::Mac(store) => {
+            let mac = named(row, value, device::mac)?;
+            Ok(Box::new(move |draft| store(draft, mac)))
+        }
+        &Kind::Network(store) => {
+            let network = named(row, value, device::network)?;
+            Ok(Box::new(move |draft| store(draft, network)))
+        }
+        &Kind::Forwards(store) => {
+            let forwards = forwards(row, value)?;
+            Ok(Box::new(move |draft| store(draft, forwards.clone())))
         }
         &Kind::Modules(store) => {
             let modules = modules(row, value, folder)?;
@@ -248,45 +265,66 @@ fn choice(
     Err(Wrong::new(value.span(), message, help))
 }
 
-fn readable(
+/// A string that must have a form, or name something that will do.
+fn named<T>(
     row: &Row,
     value: &Spanned<DeValue<'_>>,
-    text: &str,
-    folder: &Path,
-) -> Result<std::path::PathBuf, Wrong> {
-    paths::readable_file(folder, text)
-        .map_err(|(message, help)| Wrong::new(value.span(), format!("`{}`: {message}", row.key), help))
+    form: impl FnOnce(&str) -> Result<T, (String, String)>,
+) -> Result<T, Wrong> {
+    form(string(row, value)?).map_err(|refusal| refused(row, value, refusal))
 }
 
-fn modules(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<Module>, Vec<Wrong>> {
+fn refused(row: &Row, value: &Spanned<DeValue<'_>>, (message, help): (String, String)) -> Wrong {
+    Wrong::new(value.span(), format!("`{}`: {message}", row.key), help)
+}
+
+/// Every element of an array by itself, so that each wrong one is told.
+fn each<T>(
+    row: &Row,
+    value: &Spanned<DeValue<'_>>,
+    element: impl Fn(&Spanned<DeValue<'_>>) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Vec<Wrong>> {
     let DeValue::Array(array) = value.get_ref() else {
         return Err(wrong_type(row, value).into());
     };
-    let mut modules = Vec::new();
+    let mut right = Vec::new();
     let mut wrong = Vec::new();
-    for element in array.iter() {
-        match module(row, element, folder) {
-            Ok(module) => modules.push(module),
+    for part in array.iter() {
+        match element(part) {
+            Ok(part) => right.push(part),
             Err(error) => wrong.push(error),
         }
     }
-    if wrong.is_empty() { Ok(modules) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(right) } else { Err(wrong) }
 }
 
-fn module(row: &Row, element: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Module, Wrong> {
-    let text = string(row, element)?;
-    let file = text.split(' ').next().unwrap_or_default();
-    Ok(Module {
-        path: readable(row, element, file, folder)?,
-        cmdline: text.to_owned(),
+fn forwards(row: &Row, value: &Spanned<DeValue<'_>>) -> Result<Vec<Forward>, Vec<Wrong>> {
+    let forwards = each(row, value, |element| named(row, element, device::forward))?;
+    if forwards.len() > MAX_FORWARDS {
+        let message = format!(
+            "`{}`: {} ways in, at most {MAX_FORWARDS}",
+            row.key,
+            forwards.len()
+        );
+        return Err(Wrong::new(value.span(), message, "remove some").into());
+    }
+    Ok(forwards)
+}
+
+fn modules(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<Module>, Vec<Wrong>> {
+    each(row, value, |element| {
+        let text = string(row, element)?;
+        let file = text.split(' ').next().unwrap_or_default();
+        Ok(Module {
+            path: paths::readable_file(folder, file).map_err(|refusal| refused(row, element, refusal))?,
+            cmdline: text.to_owned(),
+        })
     })
 }
 
 fn console(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<ConsoleBackend, Wrong> {
     let text = string(row, value)?;
-    let refuse = |(message, help): (String, String)| {
-        Wrong::new(value.span(), format!("`{}`: {message}", row.key), help)
-    };
+    let refuse = |refusal| refused(row, value, refusal);
     match text.split_once(':') {
         None if text == "stdio" => Ok(ConsoleBackend::Stdio),
         None if text == "pty" => Ok(ConsoleBackend::Pty),

@@ -3,8 +3,12 @@
 //! Read by the whole of [`config`](super). A row's [`Kind`] carries the function that stores the value, so a row cannot
 //! name a field of another type; a unit test reads every default and every example through the ordinary road.
 
+use super::device::{DiskImage, DiskMode, Forward, NetBackend};
 use super::draft::{ConsoleBackend, Draft, Module};
-use shared::spec::{EngineChoice, IoSpec, MAX_MEMORY, MIN_MEMORY, Notify, OnReset};
+use shared::spec::{
+    EngineChoice, IoSpec, MAX_DISKS, MAX_MEMORY, MAX_NETS, MIN_MEMORY, Notify, OnReset, Ports,
+};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// One key.
@@ -41,8 +45,12 @@ pub enum Needs {
     Nothing,
     /// A machine started with `boot.kernel`.
     Kernel,
-    /// A machine with a network or disk device. This version has none, so only the default is accepted.
-    Device,
+    /// A network card with `backend = "tap"`.
+    Tap,
+    /// A network card with `backend = "nat"`.
+    Nat,
+    /// A disk with `mode = "overlay"`.
+    Overlay,
 }
 
 /// A word of a [`Kind::Choice`], and what choosing it stores.
@@ -78,6 +86,18 @@ pub enum Kind {
     Choice(&'static [Choice]),
     /// An existing, readable file.
     Path(fn(&mut Draft, PathBuf)),
+    /// A file to write, in an existing folder.
+    Output(fn(&mut Draft, PathBuf)),
+    /// An existing file or block device of whole sectors.
+    Image(fn(&mut Draft, DiskImage)),
+    /// A network interface of the host.
+    Interface(fn(&mut Draft, String)),
+    /// An Ethernet address.
+    Mac(fn(&mut Draft, [u8; 6])),
+    /// An IPv4 network, as address/prefix length.
+    Network(fn(&mut Draft, (Ipv4Addr, u8))),
+    /// An array of `"[udp] address:port -> port"`.
+    Forwards(fn(&mut Draft, Vec<Forward>)),
     /// An array of `"path arguments..."`.
     Modules(fn(&mut Draft, Vec<Module>)),
     /// Where a serial port goes.
@@ -88,13 +108,58 @@ pub enum Kind {
     NotYet(&'static str, &'static str),
 }
 
-/// The sections, in the order of the file, each with what it is about. Keys before any section have the empty name.
-pub const SECTIONS: &[(&str, &str)] = &[
-    ("", "the machine as a whole"),
-    ("machine", "the board: memory, processors, engine"),
-    ("boot", "what the machine starts: one of kernel and image"),
-    ("console", "the first serial port (COM1)"),
-    ("io", "how the two worlds wake each other"),
+/// A section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its name; empty for the keys before any section.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// How often it may stand in a file: once as `[name]`, or so many times as `[[name]]`.
+    pub most: usize,
+}
+
+impl Section {
+    const fn once(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, most: 1 }
+    }
+
+    /// The section of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SECTIONS.iter().find(|section| section.name == name)
+    }
+
+    /// Whether it is written in double brackets, once for each device.
+    pub fn is_list(&self) -> bool {
+        self.most > 1
+    }
+
+    /// As it stands in a file.
+    pub fn header(&self) -> String {
+        match self.is_list() {
+            true => format!("[[{}]]", self.name),
+            false => format!("[{}]", self.name),
+        }
+    }
+}
+
+/// The sections, in the order of the file.
+pub const SECTIONS: &[Section] = &[
+    Section::once("", "the machine as a whole"),
+    Section::once("machine", "the board: memory, processors, engine"),
+    Section::once("boot", "what the machine starts: one of kernel and image"),
+    Section {
+        name: "net",
+        about: "a network card; one section each",
+        most: MAX_NETS,
+    },
+    Section {
+        name: "disk",
+        about: "a disk; one section each",
+        most: MAX_DISKS,
+    },
+    Section::once("console", "the first serial port (COM1)"),
+    Section::once("io", "how the two worlds wake each other"),
 ];
 
 /// Every key, in the order of the file.
@@ -222,26 +287,119 @@ pub const ROWS: &[Row] = &[
         example: r#""bios.bin""#,
     },
     Row {
-        key: "net",
-        kind: Kind::NotYet(
-            "this version has no network device yet",
-            "remove the [[net]] section",
-        ),
-        default: Fallback::Unset,
+        key: "net.model",
+        kind: Kind::Choice(&[("lance", |_| {})]),
+        default: Fallback::Is(r#""lance""#),
         needs: Needs::Nothing,
-        meaning: "A network device.",
-        example: r#"[{ model = "lance" }]"#,
+        meaning: "Which network card: an AMD Am79C970A PCnet-PCI II (lance), for which guests have had drivers since the \
+                  nineties: pcnet32 in Linux.",
+        example: r#""lance""#,
     },
     Row {
-        key: "disk",
-        kind: Kind::NotYet(
-            "this version has no disk device yet",
-            "remove the [[disk]] section; an initial RAM disk can hold a root file system: boot.initrd",
-        ),
+        key: "net.backend",
+        kind: Kind::Choice(&[
+            ("tap", |draft| draft.net().backend = NetBackend::Tap),
+            ("nat", |draft| draft.net().backend = NetBackend::Nat),
+            ("none", |draft| draft.net().backend = NetBackend::None),
+        ]),
+        default: Fallback::Is(r#""nat""#),
+        needs: Needs::Nothing,
+        meaning: "What the cable is plugged into: a tap interface of the host (tap), a private network whose router \
+                  speaks to the world through the host's sockets and needs no rights (nat), or nothing (none).",
+        example: r#""tap""#,
+    },
+    Row {
+        key: "net.tap",
+        kind: Kind::Interface(|draft, name| draft.net().tap = Some(name)),
+        default: Fallback::Unset,
+        needs: Needs::Tap,
+        meaning: "Tap interface: an existing one that the user owns, or a new one if the user may make it.",
+        example: r#""tap0""#,
+    },
+    Row {
+        key: "net.mac",
+        kind: Kind::Mac(|draft, mac| draft.net().mac = Some(mac)),
         default: Fallback::Unset,
         needs: Needs::Nothing,
-        meaning: "A disk.",
-        example: r#"[{ model = "ide" }]"#,
+        meaning: "Ethernet address of the card. Not set, it is made from the VM's name and the card's number, and so \
+                  the same at every start.",
+        example: r#""52:54:00:12:34:56""#,
+    },
+    Row {
+        key: "net.pcap",
+        kind: Kind::Output(|draft, path| draft.net().pcap = Some(path)),
+        default: Fallback::Unset,
+        needs: Needs::Nothing,
+        meaning: "File that gets a copy of every frame, either way, in the pcapng format of tcpdump and Wireshark. An \
+                  older one is replaced.",
+        example: r#""trace.pcapng""#,
+    },
+    Row {
+        key: "net.network",
+        kind: Kind::Network(|draft, network| draft.net().network = network),
+        default: Fallback::Is(r#""10.0.2.0/24""#),
+        needs: Needs::Nat,
+        meaning: "The private network of nat: its second address is the router, the third the DNS server, and the \
+                  guest gets the fifteenth by DHCP. A guest reaches services of the host itself at the router's address.",
+        example: r#""192.168.7.0/24""#,
+    },
+    Row {
+        key: "net.forward",
+        kind: Kind::Forwards(|draft, forwards| draft.net().forwards = forwards),
+        default: Fallback::Is("[]"),
+        needs: Needs::Nat,
+        meaning: "Ways into the private network of nat, at most 16: what connects to an address and port of the host \
+                  reaches a port of the guest. TCP, unless it starts with udp.",
+        example: r#"["127.0.0.1:2222 -> 22"]"#,
+    },
+    Row {
+        key: "disk.model",
+        kind: Kind::Choice(&[("ide", |_| {})]),
+        default: Fallback::Is(r#""ide""#),
+        needs: Needs::Nothing,
+        meaning: "Which kind of disk: an ATA disk at the IDE controller of the PIIX3 chipset (ide). The first is master \
+                  of the first channel, the second its slave, the others those of the second channel.",
+        example: r#""ide""#,
+    },
+    Row {
+        key: "disk.path",
+        kind: Kind::Image(|draft, image| draft.disk().image = image),
+        default: Fallback::Required,
+        needs: Needs::Nothing,
+        meaning: "What holds the sectors: a file or block device, taken as it is, whatever is in it. Its size is the \
+                  disk's, a multiple of 512 bytes.",
+        example: r#""disk.img""#,
+    },
+    Row {
+        key: "disk.mode",
+        kind: Kind::Choice(&[
+            ("rw", |draft| draft.disk().mode = DiskMode::ReadWrite),
+            ("ro", |draft| draft.disk().mode = DiskMode::ReadOnly),
+            ("overlay", |draft| draft.disk().mode = DiskMode::Overlay),
+        ]),
+        default: Fallback::Is(r#""rw""#),
+        needs: Needs::Nothing,
+        meaning: "Whether the guest's writes go into the image (rw), are refused (ro), or are kept apart in a second \
+                  file and leave the image untouched (overlay).",
+        example: r#""overlay""#,
+    },
+    Row {
+        key: "disk.overlay",
+        kind: Kind::Output(|draft, path| draft.disk().overlay = Some(path)),
+        default: Fallback::Unset,
+        needs: Needs::Overlay,
+        meaning: "File that keeps the writes of an overlay disk; made when it is not there. Not set, it is beside the \
+                  image, with .overlay added to its name. `vmapp disk` says what is in it, merges or empties it.",
+        example: r#""disk.changes""#,
+    },
+    Row {
+        key: "disk.serial",
+        kind: Kind::Text(|draft, serial| draft.disk().serial = Some(serial)),
+        default: Fallback::Unset,
+        needs: Needs::Nothing,
+        meaning: "Serial number the disk tells the guest, at most 20 printable ASCII characters. Not set, it is made from \
+                  the disk's number.",
+        example: r#""WS0001""#,
     },
     Row {
         key: "console.serial",
@@ -264,20 +422,20 @@ pub const ROWS: &[Row] = &[
     Row {
         key: "io.ports",
         kind: Kind::Choice(&[
-            ("local", |draft| draft.forward_ports = false),
-            ("forward", |draft| draft.forward_ports = true),
+            ("local", |draft| draft.io.ports = Ports::Local),
+            ("forward", |draft| draft.io.ports = Ports::Forward),
         ]),
         default: Fallback::Is(r#""local""#),
-        needs: Needs::Device,
+        needs: Needs::Nothing,
         meaning: "Where an access to a device's data port is answered: in the vmm (local), or by a synchronous call to \
                   vmapp, as Workstation 2.0 did (forward).",
         example: r#""local""#,
     },
     Row {
         key: "io.send_combining",
-        kind: Kind::Boolean(|draft, on| draft.send_combining = on),
+        kind: Kind::Boolean(|draft, on| draft.io.send_combining = on),
         default: Fallback::Is("true"),
-        needs: Needs::Device,
+        needs: Needs::Nothing,
         meaning: "Whether a transmitted frame may wait for the next world switch while switches are frequent.",
         example: "true",
     },
@@ -285,13 +443,26 @@ pub const ROWS: &[Row] = &[
         key: "io.max_combined",
         kind: Kind::Integer {
             min: 1,
-            max: 64,
-            store: |draft, frames| draft.max_combined = frames,
+            max: IoSpec::MAX_COMBINED,
+            store: |draft, frames| draft.io.max_combined = frames,
         },
         default: Fallback::Is("3"),
-        needs: Needs::Device,
+        needs: Needs::Nothing,
         meaning: "Most frames that wait together under send combining.",
         example: "3",
+    },
+    Row {
+        key: "io.flush_us",
+        kind: Kind::Integer {
+            min: 1,
+            max: IoSpec::MAX_FLUSH_US,
+            store: |draft, us| draft.io.flush_us = us,
+        },
+        default: Fallback::Is("500"),
+        needs: Needs::Nothing,
+        meaning: "Longest a frame waits under send combining while the guest computes, in microseconds. A guest that \
+                  halts sends at once.",
+        example: "500",
     },
     Row {
         key: "io.notify",
@@ -318,6 +489,12 @@ pub const ROWS: &[Row] = &[
         example: "50",
     },
 ];
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.key)
+    }
+}
 
 impl Row {
     /// The section the key is in, empty for keys before any.
@@ -356,7 +533,11 @@ impl Kind {
             Self::Integer { .. } => "an integer",
             Self::Boolean(_) => "a boolean",
             Self::Port(_) => "an I/O port",
-            Self::Path(_) => "a path",
+            Self::Path(_) | Self::Output(_) | Self::Image(_) => "a path",
+            Self::Interface(_) => "an interface name",
+            Self::Mac(_) => "an Ethernet address",
+            Self::Network(_) => "an IPv4 network",
+            Self::Forwards(_) => "an array of strings",
             Self::Modules(_) => "an array of strings",
             Self::NotYet(..) => "not in this version",
         }
@@ -377,6 +558,14 @@ impl Kind {
             Self::Port(_) => "0x0 to 0xffff, free of chipset devices".into(),
             Self::Choice(words) => words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "),
             Self::Path(_) => "a readable file, relative to the folder of the configuration file".into(),
+            Self::Output(_) => "a file to write, relative to the folder of the configuration file".into(),
+            Self::Image(_) => {
+                "a file or block device of whole 512-byte sectors, relative to the folder of the configuration file".into()
+            }
+            Self::Interface(_) => "1 to 15 characters, no space or slash".into(),
+            Self::Mac(_) => "six bytes in hexadecimal with colons, the first of them even".into(),
+            Self::Network(_) => "address/prefix length, 8 to 27, the address's other bits zero".into(),
+            Self::Forwards(_) => "strings \"[udp] [address:]port -> port\"".into(),
             Self::Modules(_) => "strings that start with a readable file".into(),
             Self::Console(_) => super::draft::CONSOLE_FORMS.join(", "),
             Self::ControlKey(_) => "ctrl-a to ctrl-z, or none".into(),
@@ -388,7 +577,16 @@ impl Kind {
     pub fn takes_text(&self) -> bool {
         matches!(
             self,
-            Self::Text(_) | Self::Choice(_) | Self::Console(_) | Self::ControlKey(_) | Self::Path(_)
+            Self::Text(_)
+                | Self::Choice(_)
+                | Self::Console(_)
+                | Self::ControlKey(_)
+                | Self::Path(_)
+                | Self::Output(_)
+                | Self::Image(_)
+                | Self::Interface(_)
+                | Self::Mac(_)
+                | Self::Network(_)
         )
     }
 }
@@ -404,103 +602,4 @@ pub fn in_units(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use shared::spec::{MAX_CMDLINE, MAX_MODULES, MAX_NAME};
-    use std::path::Path;
-
-    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/right/vm.toml");
-
-    /// A machine with this one key, as TOML, beside what every machine must have.
-    fn machine_with(row: &Row, value: &str) -> Result<Config, String> {
-        let mut text = String::new();
-        if row.key != "name" {
-            text.push_str("name = \"demo\"\n");
-        }
-        if !["boot.kernel", "boot.image"].contains(&row.key) {
-            text.push_str("boot.kernel = \"vmlinuz\"\n");
-        }
-        text.push_str(&format!("{} = {value}\n", row.key));
-        Config::parse(Path::new(FOLDER), text, &[]).map_err(|report| report.to_string())
-    }
-
-    #[test]
-    fn every_default_is_right_and_changes_nothing() {
-        for row in ROWS {
-            if let Fallback::Is(text) = row.default {
-                let named = machine_with(row, text).unwrap_or_else(|report| panic!("{report}"));
-                let name = &ROWS[0];
-                let silent = machine_with(name, name.example).unwrap_or_else(|report| panic!("{report}"));
-                assert_eq!(
-                    (named.spec, named.host),
-                    (silent.spec, silent.host),
-                    "{}",
-                    row.key
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn every_example_is_right() {
-        for row in ROWS.iter().filter(|row| !row.is_not_yet()) {
-            machine_with(row, row.example).unwrap_or_else(|report| panic!("{report}"));
-        }
-    }
-
-    #[test]
-    fn what_this_version_lacks_is_refused() {
-        for row in ROWS.iter().filter(|row| row.is_not_yet()) {
-            let report = machine_with(row, row.example).expect_err(row.key);
-            assert!(report.contains("this version"), "{report}");
-        }
-    }
-
-    #[test]
-    fn keys_are_unique_and_of_a_known_section() {
-        for (index, row) in ROWS.iter().enumerate() {
-            assert!(
-                SECTIONS.iter().any(|(name, _)| *name == row.section()),
-                "{}",
-                row.key
-            );
-            assert!(
-                ROWS[..index].iter().all(|other| other.key != row.key),
-                "{}",
-                row.key
-            );
-        }
-    }
-
-    #[test]
-    fn sizes_are_written_in_the_largest_whole_unit() {
-        let cases = [
-            (0, "0"),
-            (1000, "1000"),
-            (1 << 10, "1K"),
-            (1 << 20, "1M"),
-            (3 << 29, "1536M"),
-            (1 << 40, "1024G"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(in_units(bytes), text);
-        }
-    }
-
-    #[test]
-    fn limits_in_words_are_the_limits_of_the_specification() {
-        let meaning = |key: &str| ROWS.iter().find(|row| row.key == key).unwrap().meaning;
-        assert!(meaning("name").contains(&format!("1 to {MAX_NAME} ")));
-        assert!(meaning("boot.cmdline").contains(&format!("at most {MAX_CMDLINE} bytes")));
-        assert!(meaning("boot.modules").contains(&format!("at most {MAX_MODULES}.")));
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_specification() {
-        let draft = Draft::with_defaults();
-        assert_eq!(draft.io, IoSpec::default());
-        assert_eq!(draft.engine, EngineChoice::default());
-        assert_eq!(draft.on_reset, OnReset::default());
-    }
-}
+mod tests;
