@@ -124,7 +124,11 @@ impl Channel {
     /// Publishes what was pushed; whether the peer is signalled now or a little later is for send combining to decide.
     /// For frames: nobody waits for an answer.
     pub fn post(&mut self) -> Result<bool, CrossingError> {
-        self.flush()
+        let frames = self.producer.unpublished();
+        if !self.producer.publish() {
+            return Ok(false);
+        }
+        self.crossing.post(self.number, frames)
     }
 
     /// Asks to be signalled when credit comes, after flushing. True: there is none, the signal will come. False: credit
@@ -164,10 +168,21 @@ impl Channel {
         payload: &[u8],
         deadline: Instant,
     ) -> Result<(SlotHeader, Vec<u8>), CallError> {
+        self.begin_call(kind, id, payload)?;
+        self.end_call(id, deadline)
+    }
+
+    /// The first half of [`call`](Self::call): sends the request.
+    pub fn begin_call(&mut self, kind: u16, id: u64, payload: &[u8]) -> Result<(), CallError> {
         self.push(kind, id, payload)?;
         self.producer.publish();
         self.crossing.tell(self.number)?;
         self.crossing.vmm_counters().add(VmmCounter::SwitchSync, 1);
+        Ok(())
+    }
+
+    /// The second half: waits for the answer. After [`CallError::TimedOut`] it may be waited for again.
+    pub fn end_call(&mut self, id: u64, deadline: Instant) -> Result<(SlotHeader, Vec<u8>), CallError> {
         let mut others = 0;
         let reply = self.wait_reply(id, deadline, &mut others);
         self.crossing.remind(others);

@@ -9,7 +9,10 @@
 //! `notify = select` is the older way, kept to be measured: every look is a poll(2) on the own doorbell, every signal
 //! rings, and nobody spins. The shared words are kept right all the same, so that the same code serves both.
 
+mod frames;
+
 pub use crate::channel::{CallError, Channel};
+use crate::combine::Combiner;
 use crate::counters::Counters;
 use crate::doorbell::{Doorbell, DoorbellError};
 use crate::memory::SharedMemory;
@@ -147,6 +150,8 @@ pub struct Crossing {
     bells: Bells,
     notify: Notify,
     spin: Mutex<Spin>,
+    /// The vmm's; never used on the other side.
+    combiner: Mutex<Combiner>,
     /// One bit per channel of the layout.
     known: u64,
     /// One bit per channel handed out.
@@ -179,6 +184,7 @@ impl Crossing {
             bells,
             notify: io.notify,
             spin: Mutex::new(Spin::new(Duration::from_micros(full.into()), Instant::now())),
+            combiner: Mutex::new(Combiner::new(&io, Instant::now())),
             known,
             taken: AtomicU64::new(0),
             rounds: AtomicU32::new(0),
@@ -258,6 +264,7 @@ impl Crossing {
         if self.side == Side::App {
             self.app_counters.add(AppCounter::Wakeups, 1);
         }
+        self.flush_held(VmmCounter::SwitchNetHalt)?;
         let start = Instant::now();
         if self.any() || self.spin(start, limit) || !self.attention.announce(Waiting::Asleep) {
             return self.glance(also);
@@ -337,6 +344,9 @@ impl Crossing {
         let owed = self.attention.signal(number);
         let always = self.notify == Notify::Select;
         let rung = always || owed != Owed::Nothing;
+        if self.side == Side::Vmm {
+            self.frames_carried(rung);
+        }
         match self.side {
             Side::Vmm if rung => self.bells.app.ring()?,
             Side::Vmm => self.vmm_counters.add(VmmCounter::DoorbellsSaved, 1),

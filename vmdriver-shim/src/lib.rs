@@ -18,6 +18,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod channel;
+mod combine;
 pub mod counters;
 pub mod crossing;
 pub mod doorbell;

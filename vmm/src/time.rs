@@ -50,6 +50,12 @@ impl Clock {
         Ns(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// An instant of the host's clock; zero if it is before the machine's making.
+    pub fn at(&self, instant: Instant) -> Ns {
+        let since = instant.saturating_duration_since(self.0);
+        Ns(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// How long from now to `at`; zero if past.
     pub fn until(&self, at: Ns) -> Duration {
         Duration::from_nanos(at.since(self.now()))

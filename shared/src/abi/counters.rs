@@ -48,14 +48,54 @@ counters! {
         SwitchConsole = "world_switches.console",
         /// World switches: doorbells rung for the control channel.
         SwitchControl = "world_switches.control",
-        /// World switches: doorbells rung for network frames.
+        /// World switches: doorbells rung for network frames, at once.
         SwitchNet = "world_switches.net",
+        /// World switches: doorbells rung for network frames because as many waited as may.
+        SwitchNetLimit = "world_switches.net_limit",
+        /// World switches: doorbells rung for network frames that had waited for the tick.
+        SwitchNetTick = "world_switches.net_tick",
+        /// World switches: doorbells rung for network frames that waited when the guest halted.
+        SwitchNetHalt = "world_switches.net_halt",
         /// World switches: doorbells rung for disk requests.
         SwitchDisk = "world_switches.disk",
         /// World switches: synchronous calls.
         SwitchSync = "world_switches.sync",
         /// Publications that needed no doorbell because vmapp was awake.
         DoorbellsSaved = "doorbells.saved",
+        /// Frames that waited for a crossing (send combining).
+        CombineHeld = "combine.held",
+        /// Frames that waited and were carried by a crossing for another reason: console, disk, synchronous call.
+        CombineCarried = "combine.carried",
+        /// Frames that waited until vmapp was found awake.
+        CombineFound = "combine.found_awake",
+        /// Doorbells after which 1 frame had been published since the one before.
+        Frames1 = "frames_per_crossing.1",
+        /// The same, 2 frames.
+        Frames2 = "frames_per_crossing.2",
+        /// The same, 3 frames.
+        Frames3 = "frames_per_crossing.3",
+        /// The same, 4 to 7 frames.
+        Frames4 = "frames_per_crossing.4_to_7",
+        /// The same, 8 to 15 frames.
+        Frames8 = "frames_per_crossing.8_to_15",
+        /// The same, 16 to 63 frames.
+        Frames16 = "frames_per_crossing.16_to_63",
+        /// The same, more.
+        Frames64 = "frames_per_crossing.64_up",
+        /// Frames that waited less than 10 us. An upper bound: for a vmapp found awake, until it was looked.
+        Delay0 = "combine_delay_us.0_to_9",
+        /// The same, 10 to 49 us.
+        Delay10 = "combine_delay_us.10_to_49",
+        /// The same, 50 to 99 us.
+        Delay50 = "combine_delay_us.50_to_99",
+        /// The same, 100 to 249 us.
+        Delay100 = "combine_delay_us.100_to_249",
+        /// The same, 250 to 499 us.
+        Delay250 = "combine_delay_us.250_to_499",
+        /// The same, 500 to 999 us.
+        Delay500 = "combine_delay_us.500_to_999",
+        /// The same, longer.
+        Delay1000 = "combine_delay_us.1000_up",
         /// Times the vmm slept for a halted guest.
         Sleeps = "halt.sleeps",
         /// Nanoseconds asleep for a halted guest.

@@ -61,12 +61,25 @@ impl<M: Memory> Attention<M> {
 
     /// Tells the peer that `channel` (below 64) has something; call after publishing the ring.
     pub fn signal(&self, channel: u8) -> Owed {
+        if self.post(channel) {
+            self.wake()
+        } else {
+            Owed::Nothing
+        }
+    }
+
+    /// The first half of [`signal`](Self::signal): sets the peer's bit. True: it has announced that it stops looking, and
+    /// is owed a [`wake`](Self::wake), now or when the caller chooses. False: it looks, and will see the bit.
+    #[must_use = "a peer that sleeps and is never woken"]
+    pub fn post(&self, channel: u8) -> bool {
         self.mem
             .fetch_or_u64(self.peer_bits, 1 << (channel & 63), Release);
         self.mem.fence();
-        if self.mem.load_u32(self.peer_waiting, Relaxed) == Waiting::Awake as u32 {
-            return Owed::Nothing;
-        }
+        self.mem.load_u32(self.peer_waiting, Relaxed) != Waiting::Awake as u32
+    }
+
+    /// The second half: takes the peer's announcement, so that it is woken once.
+    pub fn wake(&self) -> Owed {
         match Waiting::from_shared(
             self.mem
                 .swap_u32(self.peer_waiting, Waiting::Awake as u32, AcqRel),
@@ -75,12 +88,6 @@ impl<M: Memory> Attention<M> {
             Waiting::Asleep => Owed::Doorbell,
             Waiting::InGuest => Owed::Kick,
         }
-    }
-
-    /// Sets the peer's bit without asking whether it sleeps: the next [`signal`](Self::signal) carries it.
-    pub fn mark(&self, channel: u8) {
-        self.mem
-            .fetch_or_u64(self.peer_bits, 1 << (channel & 63), Release);
     }
 
     /// Whether any bit is set for us: one plain load, made for a hot path.

@@ -1,7 +1,7 @@
 //! The bus: how an access of the vCPU reaches a device, and how a device reaches the interrupt controllers.
 //!
 //! A device is a register machine (pure: numbers and `now` in, numbers out) plus the small traits below that it
-//! needs; adding an ability to one never touches another. An access ends in one of three words, [`Access`]. An
+//! needs; adding an ability to one never touches another. An access ends in one of two words, [`Access`]. An
 //! interrupt is a [`Line`] the device owns, not a number it knows. What concerns the whole machine (reset, power) is
 //! a [`Signal`].
 //!
@@ -67,8 +67,6 @@ pub enum Access<T = ()> {
     Done(T),
     /// No register there, or not of this width: reads give all ones, writes are lost; the bus counts it.
     Bad,
-    /// Completed later by the device; the vCPU waits (only forwarded data ports do this).
-    Deferred,
 }
 
 impl<T> Access<T> {
@@ -77,7 +75,6 @@ impl<T> Access<T> {
         match self {
             Self::Done(value) => Access::Done(map(value)),
             Self::Bad => Access::Bad,
-            Self::Deferred => Access::Deferred,
         }
     }
 }

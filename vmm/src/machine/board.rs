@@ -244,6 +244,14 @@ impl Board {
         self.finish(done.map_value(u64::from), width)
     }
 
+    /// Whether a port moves data or commands of a device that vmapp serves: what `ports = "forward"` forwards.
+    pub fn is_data_port(&self, port: u16) -> bool {
+        self.ports.find(port).is_some_and(|claim| match claim.device {
+            Part::Uart => port == claim.first,
+            _ => false,
+        })
+    }
+
     /// As an ISA bus does it: byte by byte, low port first, whoever they belong to.
     fn port_bytes(&mut self, now: Ns, port: u16, width: Width, op: Op) -> u64 {
         let mut value = 0;
@@ -310,7 +318,7 @@ impl Board {
     fn finish(&mut self, done: Access<u64>, width: Width) -> u64 {
         match done {
             Access::Done(value) => value,
-            Access::Bad | Access::Deferred => self.unclaimed(width),
+            Access::Bad => self.unclaimed(width),
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod board;
 mod ear;
+mod forward;
 mod run_loop;
 mod start;
 mod voice;

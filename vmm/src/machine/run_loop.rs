@@ -13,15 +13,18 @@
 
 use super::board::Board;
 use super::ear::Ear;
-use crate::bus::Signal;
+use super::forward::Forwarder;
+use crate::bus::{Signal, Width};
 use crate::dev::uart::Uart;
 use crate::engine::{Engine, Entry, Exit, Inject, Op, Reply};
 use crate::time::{Clock, Ns};
+use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::VmmCounter as Count;
 use shared::msg::handover::Outcome;
+use shared::spec::Ports;
 use std::sync::Arc;
 use std::time::Duration;
-use vmdriver_shim::crossing::Crossing;
+use vmdriver_shim::crossing::{Crossing, CrossingError};
 
 /// How long the end of a machine waits for vmapp to take the last console bytes.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -36,6 +39,7 @@ pub struct Machine {
     /// When the engine was last told to come out; what it still has armed.
     alarm: Option<Ns>,
     nmi_pending: bool,
+    forwarder: Option<Forwarder>,
 }
 
 /// What to do after an exit.
@@ -62,7 +66,17 @@ impl Machine {
             clock,
             alarm: None,
             nmi_pending: false,
+            forwarder: None,
         }
+    }
+
+    /// Chooses where accesses to data ports are answered.
+    pub fn with_ports(mut self, ports: Ports) -> Result<Self, CrossingError> {
+        self.forwarder = match ports {
+            Ports::Local => None,
+            Ports::Forward => Some(Forwarder::new(self.crossing.channel(CONTROL_CHANNEL)?)),
+        };
+        Ok(self)
     }
 
     /// Runs the guest to its end.
@@ -109,6 +123,9 @@ impl Machine {
                 self.board.press_power_button();
             }
         }
+        if let Err(error) = self.crossing.flush_due() {
+            return Some(Outcome::Failed(format!("cannot reach vmapp: {error}")));
+        }
         self.board.advance(now);
         self.board.settle();
         self.signals()
@@ -129,7 +146,8 @@ impl Machine {
     }
 
     fn set_alarm(&mut self, now: Ns) {
-        let due = self.board.deadline();
+        let frames = self.crossing.held_until().map(|at| self.clock.at(at));
+        let due = self.board.deadline().into_iter().chain(frames).min();
         if due != self.alarm {
             self.alarm = due;
             self.engine
@@ -168,6 +186,9 @@ impl Machine {
             Exit::Port { port, width, op } => {
                 self.count(Count::ExitPort);
                 let value = self.board.port(now, port, width, op);
+                if self.forwarder.is_some() && self.board.is_data_port(port) {
+                    self.forward(port, width, op, value);
+                }
                 Next::Enter(answer(op, value))
             }
             Exit::Mmio { at, width, op } => {
@@ -208,6 +229,17 @@ impl Machine {
                 self.count(Count::ExitFailed);
                 Next::End(Outcome::Failed(why))
             }
+        }
+    }
+
+    fn forward(&mut self, port: u16, width: Width, op: Op, value: u64) {
+        let value = match op {
+            Op::Read => value,
+            Op::Write(written) => written,
+        };
+        if let Some(forwarder) = &mut self.forwarder {
+            let orders = &self.ear.orders;
+            forwarder.forward(port, width.bytes(), op, value, || orders.stop());
         }
     }
 

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
-use vmdriver_shim::crossing::{Bells, Crossing};
+use vmdriver_shim::crossing::{Bells, Crossing, CrossingError};
 use vmdriver_shim::doorbell::{Doorbell, DoorbellError};
 use vmdriver_shim::handover::{Descriptors, HandoverError, Received, Socket};
 use vmdriver_shim::jail::{self, JailError, Role};
@@ -67,6 +67,9 @@ pub enum StartError {
     /// Rights could not be given up.
     #[error("cannot give up rights: {0}")]
     Jail(#[from] JailError),
+    /// The control channel.
+    #[error(transparent)]
+    Crossing(#[from] CrossingError),
     /// The ear.
     #[error("cannot start listening to the supervisor: {0}")]
     Ear(#[source] std::io::Error),
@@ -159,7 +162,8 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
         engine: engine.name().into(),
         why,
     };
-    Ok((Machine::new(engine, board, crossing, ear, clock), started))
+    let machine = Machine::new(engine, board, crossing, ear, clock);
+    Ok((machine.with_ports(spec.io.ports)?, started))
 }
 
 fn receive(socket: &Socket) -> Result<(MachineSpec, Descriptors), StartError> {
