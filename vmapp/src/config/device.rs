@@ -4,9 +4,8 @@
 //! anything.
 
 use shared::spec::{DiskSpec, MAX_NETS, NetSpec};
-use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Most forwards of one card: each is a descriptor in the workers' start record.
 pub const MAX_FORWARDS: usize = 16;
@@ -148,18 +147,6 @@ impl DiskDraft {
             serial: self.serial.clone().unwrap_or_else(|| format!("WS{number:04}")),
         }
     }
-
-    /// Where writes are kept apart.
-    pub fn overlay_path(&self) -> PathBuf {
-        self.overlay.clone().unwrap_or_else(|| beside(&self.image.path))
-    }
-}
-
-/// The overlay of an image whose file names none.
-pub fn beside(image: &Path) -> PathBuf {
-    let mut name = OsString::from(image);
-    name.push(".overlay");
-    name.into()
 }
 
 /// An address that is the same at every start and differs from VM to VM, as far as 22 bits can (FNV-1a of the name).

@@ -3,6 +3,7 @@
 //! [`schema::ROWS`](super::schema::ROWS) writes the fields; [`cross_check`] judges what no single key can: which keys
 //! exclude or need each other, and what the whole comes to.
 
+use crate::back::disk::open::overlay_path;
 use super::device::{DiskDraft, DiskMode, NetBackend, NetDraft};
 use super::gather::{Entry, Gathered};
 use super::read;
@@ -282,7 +283,10 @@ fn check_disks(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) 
     let written = |disk: &DiskDraft| match disk.mode {
         DiskMode::ReadWrite => Some(disk.image.path.clone()),
         DiskMode::ReadOnly => None,
-        DiskMode::Overlay => Some(disk.overlay_path()),
+        DiskMode::Overlay => {
+            let beside = || overlay_path(&disk.image.path);
+            Some(disk.overlay.clone().unwrap_or_else(beside))
+        }
     };
     for (item, disk) in draft.host.disks.iter().enumerate() {
         let Some(path_entry) = gathered.get("disk.path", item) else {

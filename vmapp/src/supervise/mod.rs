@@ -7,6 +7,7 @@
 //! | [`supervisor`] | the one poll loop that feeds it and does what it says |
 //! | [`pair`], [`worker`] | one incarnation of the machine; one worker's words and death |
 //! | [`host_console`] | the host's end of the console: terminal, pty, socket, file |
+//! | [`host_net`], [`host_disks`] | taps, captures, ways in; images and their locks |
 //! | [`runtime_dir`] | names of running VMs: locks and control sockets |
 //! | [`control`] | the control socket's clients |
 //! | [`limit`] | how many lines workers and clients may cause |
@@ -19,6 +20,8 @@
 
 pub mod control;
 pub mod host_console;
+pub mod host_disks;
+pub mod host_net;
 pub mod life;
 pub mod limit;
 pub mod pair;
@@ -28,8 +31,10 @@ pub mod supervisor;
 pub mod verdict;
 pub mod worker;
 
+use crate::back::disk::open::DiskOpenError;
 use crate::config::Config;
 use crate::observe::{self, LogFormat};
+use host_net::HostNetError;
 use runtime_dir::RuntimeDirError;
 use std::error::Error;
 use std::io;
@@ -68,6 +73,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The other end of a cable.
+    #[error(transparent)]
+    Net(#[from] HostNetError),
+    /// A disk's image.
+    #[error(transparent)]
+    Disk(#[from] DiskOpenError),
     /// The path of this program is unknown, so its workers cannot be found.
     #[error("cannot find my own program: {0}")]
     Myself(io::Error),
@@ -87,7 +98,11 @@ impl StartError {
     /// 2 for what the user asked for and cannot have, 1 for what this host or installation lacks.
     fn status(&self) -> u8 {
         match self {
-            Self::Name(_) | Self::BootFile { .. } | Self::Console { .. } => verdict::USAGE,
+            Self::Name(_)
+            | Self::BootFile { .. }
+            | Self::Console { .. }
+            | Self::Net(_)
+            | Self::Disk(_) => verdict::USAGE,
             Self::Myself(_) | Self::Signals(_) | Self::Crossing(_) => verdict::FAILED,
         }
     }

@@ -2,6 +2,8 @@
 
 use super::StartError;
 use super::host_console::HostConsole;
+use super::host_disks::HostDisks;
+use super::host_net::HostNets;
 use super::worker::Worker;
 use crate::config::Config;
 use nix::fcntl::{OFlag, open};
@@ -19,6 +21,31 @@ use vmdriver_shim::spawn::Child;
 /// Environment variable that names another vmm program: for tests.
 const VMM_VARIABLE: &str = "WORLDSWITCH_VMM";
 
+/// The host's end of every device: opened once, lent to each pair in turn.
+pub struct HostDevices {
+    /// The console.
+    pub console: HostConsole,
+    /// The network cards' other ends.
+    pub nets: HostNets,
+    /// The disks' images.
+    pub disks: HostDisks,
+}
+
+impl HostDevices {
+    /// Opens all the config asks for.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            disks: HostDisks::open(&config.host.disks)?,
+            nets: HostNets::open(&config.host.nets)?,
+            console: HostConsole::open(&config.host)?,
+        })
+    }
+
+    fn fds(&self) -> impl Iterator<Item = (FdRole, BorrowedFd<'_>)> {
+        self.console.fds().chain(self.nets.fds()).chain(self.disks.fds())
+    }
+}
+
 /// The workers. Dropped, both are dead and reaped.
 pub struct Pair {
     /// The privileged one.
@@ -30,9 +57,11 @@ pub struct Pair {
 
 impl Pair {
     /// Starts both workers and hands everything over. From then on only words and deaths come.
-    pub fn start(config: &Config, console: &mut HostConsole) -> Result<Self, StartError> {
+    pub fn start(config: &Config, host: &mut HostDevices) -> Result<Self, StartError> {
         let files = boot_files(config)?;
-        let memory = SharedMemory::create(&config.spec.channels()).map_err(StartError::crossing)?;
+        let mut spec = config.spec.clone();
+        host.disks.measure(&mut spec.disks);
+        let memory = SharedMemory::create(&spec.channels()).map_err(StartError::crossing)?;
         let bells = Bells::new().map_err(StartError::crossing)?;
         let common = [
             (FdRole::Memory, memory.fd()),
@@ -45,16 +74,16 @@ impl Pair {
         let app = spawn(
             &here,
             &["io-worker"],
-            common.into_iter().chain(console.fds()),
+            common.into_iter().chain(host.fds()),
             |fds| ToApp::Start {
-                spec: Box::new(config.spec.clone()),
-                console: console.spec().clone(),
-                nets: Vec::new(),
-                disks: Vec::new(),
+                spec: Box::new(spec.clone()),
+                console: host.console.spec().clone(),
+                nets: host.nets.specs().to_vec(),
+                disks: host.disks.specs().to_vec(),
                 fds,
             },
         )?;
-        console.lend_client();
+        host.console.lend_client();
 
         let program = match std::env::var_os(VMM_VARIABLE) {
             Some(program) => PathBuf::from(program),
@@ -63,7 +92,7 @@ impl Pair {
         let files = files.iter().map(|(role, fd)| (*role, fd.as_fd()));
         let vmm = spawn(&program, &[], common.into_iter().chain(files), |fds| {
             ToVmm::Start {
-                spec: Box::new(config.spec.clone()),
+                spec: Box::new(spec.clone()),
                 fds,
             }
         })?;

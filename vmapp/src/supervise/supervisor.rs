@@ -2,10 +2,9 @@
 
 use super::StartError;
 use super::control::Clients;
-use super::host_console::HostConsole;
 use super::life::{Action, Event, Life};
 use super::limit::LineLimit;
-use super::pair::Pair;
+use super::pair::{HostDevices, Pair};
 use super::runtime_dir::Claim;
 use super::signals::{Asked, Signals};
 use super::verdict::Verdict;
@@ -35,7 +34,7 @@ pub struct Supervisor<'a> {
     config: &'a Config,
     claim: &'a Claim<'a>,
     signals: Signals,
-    console: HostConsole,
+    host: HostDevices,
     clients: Clients,
     begun: Instant,
     engine: Option<(String, String)>,
@@ -52,7 +51,7 @@ impl<'a> Supervisor<'a> {
             config,
             claim,
             signals: Signals::take().map_err(StartError::Signals)?,
-            console: HostConsole::open(&config.host)?,
+            host: HostDevices::open(config)?,
             clients: Clients::default(),
             begun: Instant::now(),
             engine: None,
@@ -64,17 +63,17 @@ impl<'a> Supervisor<'a> {
 
     /// Runs the machine, over its resets, to its end.
     pub fn run(mut self) -> Result<Verdict, StartError> {
-        if let Some(at) = self.console.at() {
+        if let Some(at) = self.host.console.at() {
             tracing::info!(vm = self.name(), "console: {at}");
         }
         loop {
             let started = Instant::now();
-            let mut pair = Pair::start(self.config, &mut self.console)?;
+            let mut pair = Pair::start(self.config, &mut self.host)?;
             let verdict = self.live(&mut pair);
             // Raw only while a worker is there to put the terminal back should we be killed. The workers are dead and
             // reaped before anything else is let go.
             self.attached = false;
-            self.console.leave();
+            self.host.console.leave();
             drop(pair);
             if !verdict.reset || self.config.spec.on_reset == OnReset::Exit {
                 self.let_the_reader_finish();
@@ -145,10 +144,10 @@ impl<'a> Supervisor<'a> {
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
                 Heard::Word(word, fds) => {
-                    self.console.keep_client(fds);
+                    self.host.console.keep_client(fds);
                     if word == FromApp::Ready {
                         self.attached = true;
-                        self.console.enter();
+                        self.host.console.enter();
                     }
                     Event::App(word)
                 }
@@ -220,7 +219,7 @@ impl<'a> Supervisor<'a> {
     fn announce(&mut self, engine: String, why: String) {
         self.say(&format!("engine {engine}: {why}"));
         if self.resets == 0
-            && let Some(key) = self.console.escape()
+            && let Some(key) = self.host.console.escape()
         {
             let key = key_name(key);
             tracing::info!(
@@ -243,7 +242,7 @@ impl<'a> Supervisor<'a> {
             uptime_s: self.begun.elapsed().as_secs_f64(),
             memory_bytes: self.config.spec.memory_bytes,
             resets: self.resets,
-            console_at: self.console.at().map(str::to_owned),
+            console_at: self.host.console.at().map(str::to_owned),
             io_worker: group(pair.app_counters().all().map(|(counter, n)| (counter.name(), n))),
             vmm: group(pair.vmm_counters().all().map(|(counter, n)| (counter.name(), n))),
         }
@@ -251,7 +250,7 @@ impl<'a> Supervisor<'a> {
 
     /// The user suspends the job: the terminal goes back, the workers stop, and then we do, to go on in the line after.
     fn suspend(&mut self, pair: &mut Pair) {
-        self.console.leave();
+        self.host.console.leave();
         pair.vmm.signal(Signal::SIGSTOP);
         pair.app.signal(Signal::SIGSTOP);
         // SIGSTOP cannot be refused; its error would mean that we go on at once, which resuming handles.
@@ -261,7 +260,7 @@ impl<'a> Supervisor<'a> {
 
     fn resume(&mut self, pair: &mut Pair) {
         if self.attached {
-            self.console.enter();
+            self.host.console.enter();
         }
         pair.app.signal(Signal::SIGCONT);
         pair.vmm.signal(Signal::SIGCONT);
@@ -271,7 +270,7 @@ impl<'a> Supervisor<'a> {
     /// than until the next signal.
     fn let_the_reader_finish(&mut self) {
         let end = Instant::now() + READ_LIMIT;
-        while Instant::now() < end && self.console.is_unread() && self.signals.take_next().is_none() {
+        while Instant::now() < end && self.host.console.is_unread() && self.signals.take_next().is_none() {
             let next = Instant::now() + READ_RECHECK;
             wait_for(&[(self.signals.as_fd(), PollFlags::POLLIN)], Some(next));
         }
