@@ -6,25 +6,29 @@
 //! ([`Board::settle`]). It never blocks and never looks at the host.
 
 use crate::bus::{
-    Access, Change, Channelled, Claim, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed,
+    Access, Change, Channelled, Claim, Line, Mmio, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed,
     Width, Wires,
 };
 use crate::dev::chipset::acpi::{self, AcpiConfig, AcpiError};
 use crate::dev::chipset::interrupts::Interrupts;
 use crate::dev::chipset::ioapic::{self, IoApic};
 use crate::dev::chipset::lapic::{self, LocalApic, TscScale};
-use crate::dev::chipset::pci::{PciBus, intx};
+use crate::dev::chipset::pci::config::{Pin, Space, Window};
+use crate::dev::chipset::pci::{Moved, PciBus, PlugError, intx};
 use crate::dev::chipset::pic::PicPair;
 use crate::dev::chipset::pit::Pit;
 use crate::dev::chipset::pm::Pm;
 use crate::dev::chipset::rtc::{BootDevice, Cmos, Rtc};
 use crate::dev::debug::{DebugExit, PostPort};
 use crate::dev::i8042::I8042;
+use crate::dev::ide::{Drive, Ide};
+use crate::dev::lance::Lance;
 use crate::dev::uart::Uart;
 use crate::engine::{Op, Reply};
 use crate::mem::{GuestMemory, IOAPIC_BASE, MemoryError, PCI_HOLE};
 use crate::time::Ns;
 use shared::abi::counters::VmmCounter;
+use shared::spec::{CONSOLE_CHANNEL, MAX_DISKS, MachineSpec};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use thiserror::Error;
@@ -32,8 +36,8 @@ use vmdriver_shim::crossing::{Crossing, CrossingError};
 
 /// Edge or level of IRQ 8 to 15.
 const ELCR_HIGH: u16 = 0x4d1;
-/// Channel of the serial port.
-const CONSOLE_CHANNEL: u8 = 1;
+
+mod slots;
 
 /// What answers an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,10 @@ enum Part {
     DebugExit,
     LocalApic,
     IoApic,
+    Ide,
+    IdeBusMaster,
+    /// Network card n.
+    Lance(usize),
 }
 
 /// Who has which ports, and whether the bus cuts wide accesses into bytes for it.
@@ -71,6 +79,8 @@ mod wire {
     pub const RTC: u8 = 8;
     pub const SCI: u8 = crate::dev::chipset::pm::Pm::SCI_GSI;
     pub const AUX: u8 = 12;
+    pub const IDE_PRIMARY: u8 = 14;
+    pub const IDE_SECONDARY: u8 = 15;
 }
 
 /// Why a board could not be made.
@@ -82,9 +92,12 @@ pub enum BoardError {
     /// A wire that does not exist or is full.
     #[error("wire {0} cannot take another device")]
     Wire(u8),
-    /// The console's channel.
-    #[error("console channel: {0}")]
+    /// A device's channel.
+    #[error("channel of a device: {0}")]
     Channel(#[from] CrossingError),
+    /// Two functions in one slot.
+    #[error(transparent)]
+    Plug(#[from] PlugError),
     /// The tables do not fit.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
@@ -105,8 +118,8 @@ pub struct BoardConfig {
     pub unix_ns: u64,
     /// Bits of a physical address the guest's CPU has.
     pub phys_bits: u8,
-    /// Debug-exit port, if asked for.
-    pub debug_exit: Option<u16>,
+    /// The machine asked for: its cards, its disks, its debug-exit port.
+    pub spec: MachineSpec,
 }
 
 /// Every device of the machine.
@@ -122,6 +135,9 @@ pub struct Board {
     pm: Pm,
     uart: Uart,
     debug_exit: Option<DebugExit>,
+    ide: Option<Ide>,
+    lances: Vec<Lance>,
+    spec: MachineSpec,
     ports: PortMap<Part>,
     mmio: MmioMap<Part>,
     /// Where the local APIC's page is claimed.
@@ -139,7 +155,7 @@ impl Board {
             tsc,
             unix_ns,
             phys_bits,
-            debug_exit,
+            spec,
         } = config;
         let (wires, signals) = (Wires::default(), Signals::default());
         let line = |gsi| wires.line(gsi).ok_or(BoardError::Wire(gsi));
@@ -157,18 +173,109 @@ impl Board {
             pci: PciBus::new(&wires, signals.clone()).ok_or(BoardError::Wire(intx::PIRQ_GSIS[0]))?,
             pm: Pm::new(line(wire::SCI)?, signals.clone()),
             uart: Uart::new(line(wire::COM1)?, crossing.channel(CONSOLE_CHANNEL)?),
-            debug_exit: debug_exit.map(|port| DebugExit::new(port, signals.clone())),
+            debug_exit: spec.debug_exit.map(|port| DebugExit::new(port, signals.clone())),
+            ide: None,
+            lances: Vec::new(),
             ports: PortMap::default(),
             mmio: MmioMap::default(),
             lapic_base: None,
             rsdp_at: place_acpi(&memory)?,
+            spec,
             interrupts,
             wires,
             signals,
             crossing,
         };
         board.claim()?;
+        board.plug_disks(&memory)?;
+        board.plug_cards(&memory)?;
+        board.follow_pci();
         Ok(board)
+    }
+
+    /// The IDE controller, if there is a disk: the second function of the ISA bridge's chip, as in the PIIX3.
+    fn plug_disks(&mut self, memory: &Arc<GuestMemory>) -> Result<(), BoardError> {
+        if self.spec.disks.is_empty() {
+            return Ok(());
+        }
+        let mut drives = [const { None }; MAX_DISKS];
+        for ((n, disk), drive) in (0u8..).zip(&self.spec.disks).zip(&mut drives) {
+            *drive = Some(Drive {
+                sectors: disk.sectors,
+                read_only: disk.read_only,
+                serial: disk.serial.clone(),
+                channel: self.crossing.channel(self.spec.disk_channel(n))?,
+            });
+        }
+        let irqs = [self.line(wire::IDE_PRIMARY)?, self.line(wire::IDE_SECONDARY)?];
+        let config = Ide::config_space().preset(slots::BAR4, &slots::IDE_BUS_MASTER.to_le_bytes());
+        self.pci.plug(slots::IDE, config)?;
+        self.ide = Some(Ide::new(drives, irqs, Arc::clone(memory)));
+        for ports in Ide::PORTS {
+            self.claim_ports(&ports, Splitting::Native, Part::Ide)?;
+        }
+        Ok(())
+    }
+
+    fn plug_cards(&mut self, memory: &Arc<GuestMemory>) -> Result<(), BoardError> {
+        for (n, card) in (0u8..).zip(self.spec.nets.clone()) {
+            let devfn = slots::lance(n);
+            let irq = self.line(intx::gsi(devfn.device(), Pin::A))?;
+            let config = Lance::config_space()
+                .preset(slots::BAR0, &slots::lance_ports(n).to_le_bytes())
+                .preset(slots::BAR1, &slots::lance_memory(n).to_le_bytes());
+            self.pci.plug(devfn, config)?;
+            let channel = self.crossing.channel(self.spec.net_channel(n))?;
+            self.lances
+                .push(Lance::new(card.mac, irq, Arc::clone(memory), channel));
+        }
+        Ok(())
+    }
+
+    fn line(&self, gsi: u8) -> Result<Line, BoardError> {
+        self.wires.line(gsi).ok_or(BoardError::Wire(gsi))
+    }
+
+    /// The windows of PCI functions are where their base address registers say, if those are enabled.
+    fn follow_pci(&mut self) {
+        for Moved { devfn, decode } in self.pci.take_moved() {
+            let part = if devfn == slots::IDE {
+                if let Some(ide) = &mut self.ide {
+                    ide.set_bus_master(decode.bus_master);
+                }
+                Part::IdeBusMaster
+            } else if let Some(n) = slots::lance_of(devfn).map(usize::from)
+                && let Some(lance) = self.lances.get_mut(n)
+            {
+                lance.set_bus_master(decode.bus_master);
+                Part::Lance(n)
+            } else {
+                continue;
+            };
+            self.ports.drop_claims(|&claimed| claimed == part);
+            self.mmio.drop_claims(|&claimed| claimed == part);
+            for window in decode.windows.into_iter().flatten() {
+                self.claim_window(window, part);
+            }
+        }
+    }
+
+    /// A window a guest lays over another device's is answered by that one alone: the claim is lost until it moves.
+    fn claim_window(&mut self, window: Window, part: Part) {
+        match window.space {
+            Space::Io => {
+                let (Ok(first), Ok(last)) = (
+                    u16::try_from(window.base),
+                    u16::try_from(window.base + (window.len - 1)),
+                ) else {
+                    return;
+                };
+                self.claim_ports(&(first..=last), Splitting::Native, part).ok();
+            }
+            Space::Memory => {
+                self.mmio.claim(window.base.into(), window.len.into(), part).ok();
+            }
+        }
     }
 
     fn claim(&mut self) -> Result<(), BoardError> {
@@ -235,12 +342,20 @@ impl Board {
         let Some(device) = self.port_device(claim.device) else {
             return self.unclaimed(width);
         };
+        // Behind a base address register a device knows offsets, not ports.
+        let register = match claim.device {
+            Part::Lance(_) | Part::IdeBusMaster => port - claim.first,
+            _ => port,
+        };
         let done = match op {
-            Op::Read => device.port_read(now, port, width),
+            Op::Read => device.port_read(now, register, width),
             Op::Write(value) => {
-                done_as(device.port_write(now, port, width, value as u32 & width.ones() as u32))
+                done_as(device.port_write(now, register, width, value as u32 & width.ones() as u32))
             }
         };
+        if claim.device == Part::Pci {
+            self.follow_pci();
+        }
         self.finish(done.map_value(u64::from), width)
     }
 
@@ -248,6 +363,12 @@ impl Board {
     pub fn is_data_port(&self, port: u16) -> bool {
         self.ports.find(port).is_some_and(|claim| match claim.device {
             Part::Uart => port == claim.first,
+            Part::Ide => Ide::is_data_port(port),
+            Part::IdeBusMaster => Ide::is_bus_master_command(port - claim.first),
+            Part::Lance(n) => self
+                .lances
+                .get(n)
+                .is_some_and(|lance| lance.is_data_port(port - claim.first)),
             _ => false,
         })
     }
@@ -276,6 +397,9 @@ impl Board {
             Part::Pm => &mut self.pm,
             Part::Uart => &mut self.uart,
             Part::DebugExit => self.debug_exit.as_mut()?,
+            Part::Ide => self.ide.as_mut()?,
+            Part::IdeBusMaster => self.ide.as_mut()?.bus_master(),
+            Part::Lance(n) => self.lances.get_mut(n)?,
             Part::LocalApic | Part::IoApic => return None,
         })
     }
@@ -294,6 +418,11 @@ impl Board {
             (Part::IoApic, Op::Write(value)) => {
                 done_as(self.interrupts.ioapic_write(now, offset, width, value))
             }
+            (Part::Lance(n), op) => match (self.lances.get_mut(n), op) {
+                (Some(lance), Op::Read) => lance.mmio_read(now, offset, width),
+                (Some(lance), Op::Write(value)) => done_as(lance.mmio_write(now, offset, width, value)),
+                (None, _) => Access::Bad,
+            },
             _ => Access::Bad,
         };
         self.finish(done, width)
@@ -327,25 +456,31 @@ impl Board {
         width.ones()
     }
 
-    fn timed(&mut self) -> [&mut dyn Timed; 5] {
-        [
+    /// When the next device wants [`advance`](Self::advance).
+    pub fn deadline(&self) -> Option<Ns> {
+        let fixed: [&dyn Timed; 5] = [&self.interrupts, &self.pit, &self.rtc, &self.pm, &self.uart];
+        let ide = self.ide.iter().map(|ide| ide as &dyn Timed);
+        let lances = self.lances.iter().map(|lance| lance as &dyn Timed);
+        fixed
+            .into_iter()
+            .chain(ide)
+            .chain(lances)
+            .filter_map(Timed::deadline)
+            .min()
+    }
+
+    /// Brings to `now` every device whose time has come.
+    pub fn advance(&mut self, now: Ns) {
+        let fixed: [&mut dyn Timed; 5] = [
             &mut self.interrupts,
             &mut self.pit,
             &mut self.rtc,
             &mut self.pm,
             &mut self.uart,
-        ]
-    }
-
-    /// When the next device wants [`advance`](Self::advance).
-    pub fn deadline(&self) -> Option<Ns> {
-        let timed: [&dyn Timed; 5] = [&self.interrupts, &self.pit, &self.rtc, &self.pm, &self.uart];
-        timed.iter().filter_map(|device| device.deadline()).min()
-    }
-
-    /// Brings to `now` every device whose time has come.
-    pub fn advance(&mut self, now: Ns) {
-        for device in self.timed() {
+        ];
+        let ide = self.ide.iter_mut().map(|ide| ide as &mut dyn Timed);
+        let lances = self.lances.iter_mut().map(|lance| lance as &mut dyn Timed);
+        for device in fixed.into_iter().chain(ide).chain(lances) {
             if device.deadline().is_some_and(|due| due <= now) {
                 device.advance(now);
             }
@@ -372,6 +507,19 @@ impl Board {
     pub fn pull(&mut self, bits: u64, now: Ns) {
         if bits >> CONSOLE_CHANNEL & 1 != 0 {
             self.uart.pull(now);
+        }
+        for (n, lance) in (0u8..).zip(&mut self.lances) {
+            if bits >> self.spec.net_channel(n) & 1 != 0 {
+                lance.pull(now);
+            }
+        }
+        if let Some(ide) = &mut self.ide {
+            for n in 0..self.spec.disks.len() as u8 {
+                let channel = self.spec.disk_channel(n);
+                if bits >> channel & 1 != 0 {
+                    ide.pull(channel, now);
+                }
+            }
         }
     }
 

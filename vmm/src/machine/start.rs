@@ -152,7 +152,7 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
         tsc: tsc_scale(&*engine, &clock),
         unix_ns: unix_ns(),
         phys_bits: model.physical_bits(),
-        debug_exit: spec.debug_exit,
+        spec: spec.clone(),
     })?;
     let loaded = boot::load(&boot, &memory, Some(board.rsdp_at()))?;
     drop(boot);
