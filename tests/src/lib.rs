@@ -1,4 +1,5 @@
-//! What the whole-product tests share: the fuzzing rig and the product itself, run as a user would.
+//! What the whole-product tests share: the fuzzing rig, the product itself, run as a user would, and a stock Linux guest.
 
 pub mod fuzz;
+pub mod linux;
 pub mod product;

@@ -1,62 +1,14 @@
 //! A stock Debian kernel under the product, with the initramfs of `make demo`: the guest checks itself, the host checks
 //! the guest's clock.
 //!
-//! Needs what `tests/linux/fetch` obtains, in `target/linux` or the folder that WORLDSWITCH_LINUX names, and an engine
-//! that boots a kernel in two minutes; says that it skips where one is missing.
+//! Says that it skips where the kernel, or an engine that boots it in two minutes, is missing.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tests::product::{GUESTS, Vm, skip};
+use tests::linux::{Linux, host_epoch};
+use tests::product::{Vm, skip};
 
 /// How far the guest's date may be from the host's when its line arrives: the RTC has whole seconds, the line comes when
 /// it comes.
 const DATE_TOLERANCE: u64 = 3;
-
-/// Folder with `vmlinuz` and `busybox`.
-fn linux() -> Result<PathBuf, String> {
-    let folder = std::env::var_os("WORLDSWITCH_LINUX")
-        .map_or_else(|| Path::new(GUESTS).with_file_name("linux"), PathBuf::from);
-    for file in ["vmlinuz", "busybox"] {
-        let file = folder.join(file);
-        if !file.is_file() {
-            return Err(format!(
-                "no {}; `make demo` or tests/linux/fetch obtains it",
-                file.display()
-            ));
-        }
-    }
-    Ok(folder)
-}
-
-/// An initramfs of this tree's scripts as they are now.
-fn initrd(folder: &Path, output: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("linux/initrd");
-    let made = Command::new(script)
-        .arg(output)
-        .env("WORLDSWITCH_LINUX", folder)
-        .output()
-        .expect("bash runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-fn host_epoch() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a date after 1970").as_secs()
-}
-
-/// The machine of `examples/debian.toml` with files from elsewhere; a kernel that panics ends it.
-fn config(kernel: &Path, initrd: &Path) -> String {
-    let example = include_str!("../../examples/debian.toml");
-    let line = |line: &str| match line.split(' ').next() {
-        Some("kernel") => format!("kernel = {kernel:?}\n"),
-        Some("initrd") => format!("initrd = {initrd:?}\n"),
-        Some("cmdline") => "cmdline = \"console=ttyS0 quiet panic=-1\"\n".to_owned(),
-        Some("[machine]") => "[machine]\non_reset = \"exit\"\n".to_owned(),
-        _ => format!("{line}\n"),
-    };
-    example.lines().map(line).collect()
-}
 
 /// The guest's date in the whole line `selfcheck: rtc: RTC, date DATE` of its output.
 fn guest_date(output: &str) -> Option<u64> {
@@ -67,14 +19,11 @@ fn guest_date(output: &str) -> Option<u64> {
 
 #[test]
 fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hosts_time() {
-    let folder = match linux() {
-        Ok(folder) => folder,
-        Err(why) => return skip("linux", &why),
+    let linux = match Linux::get() {
+        Ok(linux) => linux,
+        Err(why) => return skip("linux", why),
     };
-    let temp = tempfile::tempdir().expect("a temporary folder");
-    let image = temp.path().join("initrd.img");
-    initrd(&folder, &image);
-    let mut vm = Vm::configured("debian", &config(&folder.join("vmlinuz"), &image));
+    let mut vm = Vm::configured("debian", &linux.config("debian", "", ""));
     if let Err(why) = vm.fast_engine() {
         return skip("linux", &why);
     }

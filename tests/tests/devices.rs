@@ -1,0 +1,128 @@
+//! Network card and disk of a stock Debian guest, under every combination of the three `[io]` switches: DHCP and a file
+//! over HTTP through `nat`, a file system that is there again after a second boot.
+//!
+//! Says that it skips where the kernel, or an engine that boots it in two minutes, is missing.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use tests::linux::{Linux, passes};
+use tests::product::{Vm, skip};
+
+/// The guest's own name for the host's 127.0.0.1.
+const HOST: &str = "10.0.2.2";
+/// Bytes the guest fetches.
+const FILE: usize = 2_000_000;
+/// Bytes of the disk.
+const DISK: u64 = 16 << 20;
+
+/// Bytes nobody has seen before: a linear congruential generator's (Knuth's MMIX constants).
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+/// Serves `file` over HTTP to whoever asks, until the test ends. Returns the port.
+fn serve(file: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut client = client;
+            let mut asked = Vec::new();
+            let mut buffer = [0; 512];
+            while !asked.ends_with(b"\r\n\r\n") {
+                match client.read(&mut buffer) {
+                    Ok(len @ 1..) => asked.extend_from_slice(&buffer[..len]),
+                    _ => break,
+                }
+            }
+            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
+            // A guest that goes away is its own test's failure.
+            client
+                .write_all(head.as_bytes())
+                .and_then(|()| client.write_all(&file))
+                .ok();
+        }
+    });
+    port
+}
+
+fn sections(disk: &Path, io: &str) -> String {
+    format!("[[net]]\nbackend = \"nat\"\n[[disk]]\npath = {disk:?}\n[io]\n{io}")
+}
+
+/// The counter `group.what` of a running VM.
+fn counter(vm: &Vm, group: &str, what: &str) -> u64 {
+    let status = vm.vmapp(&["status", &vm.name, "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    status[group][what].as_u64().unwrap_or_default()
+}
+
+/// Network and disk of one machine, then its disk again in another.
+fn network_and_disk(name: &str, io: &str) {
+    let linux = match Linux::get() {
+        Ok(linux) => linux,
+        Err(why) => return skip(name, why),
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = folder.path().join("disk.img");
+    let image = std::fs::File::create(&disk).expect("a disk image");
+    image.set_len(DISK).expect("a sparse file");
+    let file = noise(FILE, 1 + io.len() as u64);
+    let sum = linux.sha256(&file);
+    let port = serve(file);
+
+    let words = format!("netcheck=http://{HOST}:{port}/file,{sum} diskcheck=make run=/bin/sh");
+    let mut vm = Vm::configured(name, &linux.config(name, &words, &sections(&disk, io)));
+    if let Err(why) = vm.fast_engine() {
+        return skip(name, &why);
+    }
+    passes(&mut vm, "netcheck");
+    passes(&mut vm, "diskcheck");
+    if io.contains("forward") {
+        let calls = counter(&vm, "world_switches", "sync");
+        assert!(calls > 1000, "{calls} synchronous calls for all those accesses");
+    }
+    if io.contains("send_combining = false") {
+        assert_eq!(counter(&vm, "combine", "held"), 0);
+    }
+    vm.type_in("exit\n");
+    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
+
+    let mut vm = Vm::configured(name, &linux.config(name, "diskcheck=again", &sections(&disk, io)));
+    passes(&mut vm, "diskcheck");
+    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
+    assert_eq!(disk.metadata().expect("the image").len(), DISK, "the image's size never changes");
+}
+
+macro_rules! matrix {
+    ($($name:ident: $ports:literal, $combining:literal, $notify:literal;)*) => { $(
+        #[test]
+        fn $name() {
+            let io = format!(
+                "ports = {:?}\nsend_combining = {}\nnotify = {:?}",
+                $ports, $combining, $notify
+            );
+            network_and_disk(&stringify!($name).replace('_', "-"), &io);
+        }
+    )* };
+}
+
+matrix! {
+    local_combined_bitmap: "local", true, "bitmap";
+    local_combined_select: "local", true, "select";
+    local_single_bitmap: "local", false, "bitmap";
+    local_single_select: "local", false, "select";
+    forward_combined_bitmap: "forward", true, "bitmap";
+    forward_combined_select: "forward", true, "select";
+    forward_single_bitmap: "forward", false, "bitmap";
+    forward_single_select: "forward", false, "select";
+}
