@@ -80,7 +80,7 @@ fn network_and_disk(name: &str, io: &str) {
     let sum = linux.sha256(&file);
     let port = serve(file);
 
-    let words = format!("netcheck=http://{HOST}:{port}/file,{sum} diskcheck=make run=/bin/sh");
+    let words = format!("netcheck=http://{HOST}:{port}/file,{sum} diskcheck=make shell");
     let mut vm = Vm::configured(name, &linux.config(name, &words, &sections(&disk, io)));
     if let Err(why) = vm.fast_engine() {
         return skip(name, &why);

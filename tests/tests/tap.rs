@@ -1,0 +1,258 @@
+//! A stock Debian guest on a real tap, in a network namespace of the test's own: ping both ways, 100 MB of TCP each way,
+//! 10 000 UDP datagrams there and back, and a capture that shows the frames tcpdump saw.
+//!
+//! Takes root, for the namespace and the tap; says that it skips without, and where kernel, engine or tcpdump is missing.
+
+use nix::sched::{CloneFlags, unshare};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tests::linux::Linux;
+use tests::product::{LIMIT, Vm, skip};
+
+const TAP: &str = "wstest0";
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Bytes of the TCP stream.
+const STREAM: usize = 100_000_000;
+const DATAGRAMS: u32 = 10_000;
+/// Datagrams under way at a time: fewer than the card's ring takes.
+const WINDOW: u32 = 8;
+const ECHO_PORT: u16 = 7000;
+
+/// This thread, and all it starts, in a network of its own with a tap.
+fn enter_namespace() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("a network namespace takes root: {}", errno.desc()))?;
+    for words in [
+        "link set lo up".to_owned(),
+        format!("tuntap add dev {TAP} mode tap"),
+        format!("addr add {HOST}/24 dev {TAP}"),
+        format!("link set {TAP} up"),
+    ] {
+        let done = Command::new("ip").args(words.split(' ')).output();
+        match done {
+            Ok(done) if done.status.success() => {}
+            Ok(done) => return Err(format!("ip {words}: {}", String::from_utf8_lossy(&done.stderr))),
+            Err(error) => return Err(format!("ip: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// tcpdump on the tap, of everything but TCP, once it listens.
+struct Tcpdump(Child);
+
+impl Tcpdump {
+    fn start(into: &Path) -> Option<Self> {
+        let mut child = Command::new("tcpdump")
+            .args(["-i", TAP, "-U", "-B", "16384", "-s", "0", "-Z", "root", "-w"])
+            .arg(into)
+            .arg("not tcp")
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut said = String::new();
+        let mut stderr = child.stderr.take()?;
+        let mut buffer = [0; 256];
+        while !said.contains("listening on") {
+            match stderr.read(&mut buffer) {
+                Ok(len @ 1..) => said.push_str(&String::from_utf8_lossy(&buffer[..len])),
+                _ => return None,
+            }
+        }
+        std::thread::spawn(move || stderr.read_to_string(&mut String::new()));
+        Some(Self(child))
+    }
+
+    fn stop(mut self) {
+        // SIGTERM makes it write what it has.
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("tcpdump runs");
+        self.0.wait().expect("tcpdump ends");
+    }
+}
+
+/// Frames of a pcap file (pcap-savefile(5), little-endian).
+fn pcap(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let mut rest = &file[24..];
+    while let Some((head, tail)) = rest.split_at_checked(16) {
+        let len = word(head, 8) as usize;
+        let Some((frame, tail)) = tail.split_at_checked(len) else {
+            break;
+        };
+        frames.push(frame.to_vec());
+        rest = tail;
+    }
+    frames
+}
+
+/// Frames of a pcapng file's enhanced packet blocks (draft-ietf-opsawg-pcapng, section 4.3).
+fn pcapng(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let mut rest = file;
+    while rest.len() >= 12 {
+        let (kind, len) = (word(rest, 0), word(rest, 4) as usize);
+        let (block, tail) = rest.split_at(len);
+        if kind == 6 {
+            let captured = word(block, 20) as usize;
+            frames.push(block[28..28 + captured].to_vec());
+        }
+        rest = tail;
+    }
+    frames
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn counted(frames: impl IntoIterator<Item = Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
+    let mut counted = BTreeMap::new();
+    for frame in frames {
+        *counted.entry(frame).or_default() += 1;
+    }
+    counted
+}
+
+/// IPv4 with TCP inside.
+fn is_tcp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6)
+}
+
+/// Runs a line in the guest's shell and waits until it is done.
+fn guest(vm: &mut Vm, line: &str) {
+    let mark = format!("done {}", vm.output().len());
+    // In two parts, so that the echo of the line is not taken for its end.
+    vm.type_in(&format!("{line}; echo {}\"\"{}\n", &mark[..5], &mark[5..]));
+    vm.wait_for(line, |vm| vm.output().contains(&mark));
+}
+
+fn datagrams(host: &UdpSocket) {
+    host.set_read_timeout(Some(LIMIT)).expect("a time-out");
+    let (mut sent, mut back) = (0_u32, 0_u32);
+    let mut buffer = [0; 2048];
+    while back < DATAGRAMS {
+        while sent < DATAGRAMS && sent - back < WINDOW {
+            // Lengths from the shortest that carries the number to the longest that fits a frame.
+            let mut datagram = vec![(sent >> 3) as u8; 4 + sent as usize % 1469];
+            datagram[..4].copy_from_slice(&sent.to_le_bytes());
+            host.send(&datagram).expect("a datagram goes out");
+            sent += 1;
+        }
+        let len = host.recv(&mut buffer).expect("every datagram comes back");
+        assert_eq!(word(&buffer, 0), back, "in order, none lost");
+        assert_eq!(len, 4 + back as usize % 1469);
+        assert!(buffer[4..len].iter().all(|&byte| byte == (back >> 3) as u8));
+        back += 1;
+    }
+}
+
+/// 100 MB to the guest and back again.
+fn streams(vm: &mut Vm, linux: &Linux) {
+    let listener = TcpListener::bind(SocketAddrV4::new(HOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let bytes: Vec<u8> = (0..STREAM as u64)
+        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect();
+    let sum = linux.sha256(&bytes);
+    let sender = std::thread::spawn(move || {
+        let (mut there, _) = listener.accept().expect("the guest connects");
+        there.write_all(&bytes).expect("the guest reads");
+        drop(there);
+        let (mut back, _) = listener.accept().expect("the guest connects again");
+        let mut returned = Vec::with_capacity(STREAM);
+        back.read_to_end(&mut returned).expect("the guest writes");
+        returned == bytes
+    });
+    guest(vm, &format!("nc {HOST} {port} </dev/null >/tmp/stream; sha256sum /tmp/stream"));
+    assert!(vm.output().contains(&sum), "{}", vm.output());
+    guest(vm, &format!("nc {HOST} {port} </tmp/stream"));
+    assert!(sender.join().expect("no assertion failed"), "what came back is what was sent");
+}
+
+#[test]
+fn a_guest_on_a_tap_pings_streams_and_is_captured_as_tcpdump_sees_it() {
+    // The namespace is this thread's alone.
+    std::thread::spawn(|| {
+        let linux = match Linux::get() {
+            Ok(linux) => linux,
+            Err(why) => return skip("tap", why),
+        };
+        if let Err(why) = enter_namespace() {
+            return skip("tap", &why);
+        }
+        on_a_tap(linux);
+    })
+    .join()
+    .expect("the test's thread");
+}
+
+fn on_a_tap(linux: &Linux) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (dump, trace) = (folder.path().join("dump.pcap"), folder.path().join("trace.pcapng"));
+    let tcpdump = Tcpdump::start(&dump);
+    if tcpdump.is_none() {
+        skip("tap: the comparison with tcpdump", "no tcpdump");
+    }
+    let net = format!("[[net]]\nbackend = \"tap\"\ntap = {TAP:?}\npcap = {trace:?}");
+    let config = linux
+        .config("tap", &format!("address={GUEST}/24"), &net)
+        .replace("256M", "512M");
+    let mut vm = Vm::configured("tap", &config);
+    if let Err(why) = vm.fast_engine() {
+        return skip("tap", &why);
+    }
+    vm.wait_for("the prompt", |vm| vm.output().contains("guest:/root# "));
+
+    guest(&mut vm, &format!("ping -c 5 -W 5 {HOST}"));
+    assert!(vm.output().contains("5 packets received"), "{}", vm.output());
+    let ping = linux
+        .busybox()
+        .args(["ping", "-c", "5", "-W", "5", &GUEST.to_string()])
+        .output()
+        .expect("busybox runs");
+    let ping = String::from_utf8_lossy(&ping.stdout);
+    assert!(ping.contains("5 packets received"), "{ping}");
+
+    vm.type_in(&format!("nc -u -l -p {ECHO_PORT} -e cat & echo list\"\"ening\n"));
+    vm.wait_for("the echo server", |vm| vm.output().contains("listening"));
+    let host = UdpSocket::bind(SocketAddrV4::new(HOST, 0)).expect("a socket");
+    host.connect(SocketAddrV4::new(GUEST, ECHO_PORT)).expect("a peer");
+    await_echo(&host);
+    datagrams(&host);
+    vm.type_in("kill %1\n");
+
+    streams(&mut vm, linux);
+    vm.type_in("exit\n");
+    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
+    if let Some(tcpdump) = tcpdump {
+        tcpdump.stop();
+        let seen = counted(pcap(&std::fs::read(&dump).expect("tcpdump's file")));
+        let ours = pcapng(&std::fs::read(&trace).expect("our capture"));
+        let ours = counted(ours.into_iter().filter(|frame| !is_tcp(frame)));
+        assert!(seen.len() > 10_000, "tcpdump saw {} different frames", seen.len());
+        let differ = |a: &BTreeMap<Vec<u8>, usize>, b: &BTreeMap<Vec<u8>, usize>| {
+            a.iter().filter(|(frame, n)| b.get(*frame) != Some(*n)).count()
+        };
+        assert_eq!((differ(&seen, &ours), differ(&ours, &seen)), (0, 0), "of {}", ours.len());
+    }
+}
+
+/// The echo server takes a moment to listen; the first datagram, which it answers like any other, shows when.
+fn await_echo(host: &UdpSocket) {
+    host.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+    let mut buffer = [0; 16];
+    for _ in 0..LIMIT.as_millis() / 100 {
+        host.send(b"hello").ok();
+        if matches!(host.recv(&mut buffer), Ok(5)) {
+            // Answers to impatient repetitions.
+            while host.recv(&mut buffer).is_ok() {}
+            return;
+        }
+    }
+    panic!("no echo");
+}
