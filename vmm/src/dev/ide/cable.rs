@@ -29,8 +29,8 @@ const STATUS_COMMAND: u16 = 7;
 const FLOATING: u8 = 0x7f;
 /// A Data register without data.
 const NO_DATA: u16 = 0xffff;
-/// Steps of a command in one go: at most a mebibyte moves before the vCPU goes on.
-const MOST_STEPS: u32 = 32;
+/// Steps of a command in one go: about half a mebibyte moves before the vCPU goes on.
+const MOST_STEPS: u32 = 16;
 /// When the rest of it is done.
 const PAUSE_NS: u64 = 1_000;
 
@@ -103,9 +103,9 @@ impl Cable {
         self.resume
     }
 
-    /// [`run`](Self::run) is to be called soon.
+    /// [`run`](Self::run) is to be called soon, if there is a command.
     pub(super) fn resume_soon(&mut self) {
-        self.resume = Some(Ns(0));
+        self.resume = self.current.is_some().then_some(Ns(0));
     }
 
     /// The guest reads [`ERROR`] to [`STATUS_COMMAND`].
