@@ -8,6 +8,7 @@
 
 mod console;
 mod devices;
+mod ide;
 mod input;
 mod rig;
 mod rings;
@@ -26,6 +27,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "i8042",
         run: devices::i8042,
+    },
+    Target {
+        name: "ide",
+        run: ide::ide,
     },
     Target {
         name: "interrupts",

@@ -6,5 +6,6 @@
 pub mod chipset;
 pub mod debug;
 pub mod i8042;
+pub mod ide;
 pub mod lance;
 pub mod uart;
