@@ -367,3 +367,128 @@ const fn crc_table() -> [u32; 256] {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::back::disk::medium::HostFile;
+
+    const BASE: Identity = Identity {
+        sectors: 5000,
+        modified: Some((1_000, 999_999_999)),
+    };
+
+    fn file() -> HostFile {
+        let mut file = HostFile::new(tempfile::tempfile().unwrap().into()).unwrap();
+        make_empty(&mut file, BASE).unwrap();
+        file
+    }
+
+    /// The header with `change` done to it, its check sum right again.
+    fn read_changed(change: impl FnOnce(&mut Sector)) -> Result<Header, OverlayError> {
+        let mut file = file();
+        let mut sector = [0; SECTOR];
+        file.read_at(HEADER_AT, &mut sector).unwrap();
+        change(&mut sector);
+        seal(&mut sector, HEADER_AT);
+        file.write_at(HEADER_AT, &sector).unwrap();
+        Header::read(&mut file)
+    }
+
+    #[test]
+    fn the_check_sum_is_crc_32c() {
+        // RFC 3720, appendix B.4, has 32 bytes of zeros; over the published check string "123456789" it is e3069283.
+        let sum = b"123456789".iter().fold(u32::MAX, |sum, &byte| {
+            CRC_TABLE[usize::from(sum as u8 ^ byte)] ^ sum >> 8
+        });
+        assert_eq!(!sum, 0xe306_9283);
+    }
+
+    /// Bug class 15: every bit of what is loaded is accepted by name, or refused.
+    #[test]
+    fn every_byte_of_the_header_is_guarded() {
+        let mut whole = file();
+        let mut sector = [0; SECTOR];
+        whole.read_at(HEADER_AT, &mut sector).unwrap();
+        assert_eq!(Header::read(&mut whole).unwrap().base, BASE);
+        for byte in 0..SECTOR {
+            for bit in [1, 0x80] {
+                let mut bad = sector;
+                bad[byte] ^= bit;
+                whole.write_at(HEADER_AT, &bad).unwrap();
+                let refused = Header::read(&mut whole).unwrap_err();
+                let right = match byte {
+                    0..8 => matches!(refused, OverlayError::NotOverlay),
+                    8..12 => matches!(refused, OverlayError::Version(_)),
+                    _ => matches!(refused, OverlayError::Header(_)),
+                };
+                assert!(right, "byte {byte}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_hostile_header_with_a_right_check_sum_is_checked() {
+        let put = |at: usize, bytes: &[u8]| {
+            let bytes = bytes.to_vec();
+            move |sector: &mut Sector| sector[at..at + bytes.len()].copy_from_slice(&bytes)
+        };
+        let header = |refused| matches!(refused, Err(OverlayError::Header(_)));
+        assert!(matches!(read_changed(put(0, b"QFI\xfb")), Err(OverlayError::NotOverlay)));
+        for version in [0u32, 2, u32::MAX] {
+            let refused = read_changed(put(8, &version.to_le_bytes()));
+            assert!(matches!(refused, Err(OverlayError::Version(found)) if found == version));
+        }
+        for state in [3u32, u32::MAX] {
+            assert!(header(read_changed(put(12, &state.to_le_bytes()))), "state {state}");
+        }
+        for sectors in [0u64, MAX_SECTORS + 1, u64::MAX] {
+            assert!(header(read_changed(put(16, &sectors.to_le_bytes()))), "{sectors} sectors");
+        }
+        assert!(header(read_changed(put(32, &1_000_000_000u32.to_le_bytes()))), "nanoseconds");
+        for flag in [0u32, 2, u32::MAX] {
+            assert!(header(read_changed(put(36, &flag.to_le_bytes()))), "flag {flag}");
+        }
+        for at in [40, 507] {
+            assert!(header(read_changed(put(at, &[1]))), "reserved byte {at}");
+        }
+        // Right in form, and about another base.
+        let longer = read_changed(put(16, &5001u64.to_le_bytes())).unwrap();
+        assert!(matches!(longer.belongs_to(&BASE), Err(OverlayError::BaseSize { .. })));
+        let older = read_changed(put(24, &(-1i64).to_le_bytes())).unwrap();
+        assert!(matches!(older.belongs_to(&BASE), Err(OverlayError::BaseChanged { .. })));
+    }
+
+    #[test]
+    fn a_session_that_is_torn_is_none() {
+        let mut file = file();
+        let boot = BootId::parse("01234567-89ab-cdef-0123-456789abcdef").unwrap();
+        assert_eq!(BootId::read(&mut file).unwrap(), None);
+        boot.write(&mut file).unwrap();
+        assert_eq!(BootId::read(&mut file).unwrap(), Some(boot));
+        for byte in [0, 8, 23, 100, 511] {
+            let mut sector = [0; SECTOR];
+            file.read_at(SESSION_AT, &mut sector).unwrap();
+            sector[byte] ^= 1;
+            file.write_at(SESSION_AT, &sector).unwrap();
+            assert_eq!(BootId::read(&mut file).unwrap(), None, "byte {byte}");
+            boot.write(&mut file).unwrap();
+        }
+        assert_eq!(BootId::parse("0123"), None);
+        assert!(BootId::current().is_ok());
+    }
+
+    #[test]
+    fn the_largest_disk_has_a_layout_and_the_parts_never_touch() {
+        for sectors in [1, PER_BLOCK, PER_BLOCK + 1, 1 << 31, MAX_SECTORS] {
+            let layout = Layout::new(sectors);
+            let map = layout.blocks * SECTOR as u64;
+            assert!(layout.blocks * PER_BLOCK >= sectors);
+            assert!(layout.lasting_at >= MAPS_AT);
+            assert!(layout.lasting_at + map <= layout.current_at);
+            assert!(layout.current_at + map <= layout.data_at);
+            assert_eq!(layout.end - layout.data_at, sectors * SECTOR as u64);
+            assert!(i64::try_from(layout.end).is_ok());
+        }
+    }
+}

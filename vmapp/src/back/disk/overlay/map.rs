@@ -11,6 +11,7 @@ const CACHED: u64 = 256;
 /// The blocks seen last.
 pub struct Map {
     at: u64,
+    lasting_at: u64,
     cache: Vec<Option<(u64, Sector)>>,
 }
 
@@ -19,6 +20,7 @@ impl Map {
     pub fn new(layout: &Layout) -> Self {
         Self {
             at: layout.current_at,
+            lasting_at: layout.lasting_at,
             cache: vec![None; CACHED as usize],
         }
     }
@@ -55,6 +57,10 @@ impl Map {
             next = stop;
             if new == old {
                 continue;
+            }
+            if old == [0; SECTOR] {
+                // Takes the room in the lasting map too, which is as empty: on a full disk writes fail, flushes do not.
+                write_block(file, self.lasting_at, number, &old)?;
             }
             let at = self.at + number * SECTOR as u64;
             seal(&mut new, at);
