@@ -3,7 +3,10 @@
 //! Called by the supervisor, through vmapp's tap back end, which opens the descriptor and puts errors into words. What
 //! must never happen here: a tap made to stay (`TUNSETPERSIST`), or one that hands over what a predecessor negotiated,
 //! such as segments of 64 KiB without check sums.
-#![allow(unsafe_code, reason = "TUNSETIFF, TUNSETOFFLOAD and SIOCSIFFLAGS have no safe wrapper")]
+#![allow(
+    unsafe_code,
+    reason = "TUNSETIFF, TUNSETOFFLOAD and SIOCSIFFLAGS have no safe wrapper"
+)]
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -28,7 +31,10 @@ impl Request {
             rest: [0; 22],
         };
         // One byte is left for the terminating zero.
-        let room = request.name.get_mut(..name.len()).filter(|_| name.len() < libc::IFNAMSIZ);
+        let room = request
+            .name
+            .get_mut(..name.len())
+            .filter(|_| name.len() < libc::IFNAMSIZ);
         room.ok_or(Errno::EINVAL)?.copy_from_slice(name.as_bytes());
         Ok(request)
     }

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod net;
 pub mod service;
 
+use crate::back::disk::overlay::OverlayError;
 use attach::{Attached, attach};
 use complaints::Complaints;
 use console::ConsoleService;
@@ -23,7 +24,6 @@ use control::ControlService;
 use disk::DiskService;
 use net::NetService;
 use service::Service;
-use crate::back::disk::overlay::OverlayError;
 use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::AppCounter;
 use shared::msg::handover::{FromApp, ToApp};
@@ -158,7 +158,9 @@ impl<'a> Worker<'a> {
             let channel = crossing.channel(disk.channel)?;
             let name = format!("disk {number}");
             let service = DiskService::new(channel, disk.image, disk.read_only, name);
-            others.push(Box::new(service.map_err(|error| ServeError::Disk(number, error))?));
+            others.push(Box::new(
+                service.map_err(|error| ServeError::Disk(number, error))?,
+            ));
         }
         socket.send(&FromApp::Ready, &[])?;
         for shortcoming in &attached.shortcomings {
@@ -175,7 +177,10 @@ impl<'a> Worker<'a> {
 
     /// The console's service is number 0.
     fn services(&mut self) -> impl Iterator<Item = &mut dyn Service> {
-        let others = self.others.iter_mut().map(|service| &mut **service as &mut dyn Service);
+        let others = self
+            .others
+            .iter_mut()
+            .map(|service| &mut **service as &mut dyn Service);
         std::iter::once(&mut self.console as &mut dyn Service).chain(others)
     }
 
@@ -229,7 +234,10 @@ impl<'a> Worker<'a> {
             }
         }
         let woken = self.crossing.sleep_on(limit, &watches)?;
-        let ready = bits.iter().enumerate().filter(|&(place, _)| woken.is_ready(place));
+        let ready = bits
+            .iter()
+            .enumerate()
+            .filter(|&(place, _)| woken.is_ready(place));
         let ready = ready.fold(0, |ready, (_, bit)| ready | bit);
         let told = if woken.is_ready(SUPERVISOR) {
             self.hear()?
@@ -258,7 +266,10 @@ impl<'a> Worker<'a> {
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
         let socket = self.socket;
-        for text in complaint.into_iter().chain(self.services().filter_map(Service::trouble)) {
+        for text in complaint
+            .into_iter()
+            .chain(self.services().filter_map(Service::trouble))
+        {
             socket.send(&FromApp::Warning(text), &[]).ok();
         }
     }

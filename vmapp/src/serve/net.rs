@@ -1,8 +1,8 @@
 //! A network card's service: frames from its ring to the back end, and the other way.
 //!
 //! Down: slots are given back before the host is asked to send, so that no worker sends a frame twice. Up: by credit. With
-//! none left, frames that wait in a queue of the host are dropped and counted, in bounded batches with pauses between
-//! them, so that neither a flood nor a stopped guest costs more than a bounded share of a core; frames a back end makes
+//! none left, frames that wait in a queue of the host are dropped and counted, after a short grace, in bounded batches with pauses
+//! between them, so that neither a flood nor a stopped guest costs more than a bounded share of a core; frames a back end makes
 //! itself stay with it. The cable's state goes up when it changes, before any frame, and first of all when a worker
 //! starts.
 //!
@@ -23,8 +23,9 @@ use vmdriver_shim::channel::Channel;
 const DOWN_PER_TURN: usize = 64;
 /// Most frames moved up, or dropped, in one turn.
 const UP_PER_TURN: usize = 64;
-/// How long frames are left alone after some were dropped for want of credit, and a back end that has some is not asked
-/// for them. Credit ends it.
+/// How long credit may be missing before frames that wait on the host are stale: a guest that is only slow finds them there.
+const GRACE: Duration = Duration::from_millis(20);
+/// Time between two batches of stale frames. Credit ends it.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The service.
@@ -40,10 +41,8 @@ pub struct NetService {
     link: Option<bool>,
     /// The back end had nothing when last asked, and nothing was heard of it since.
     dry: bool,
-    /// There was no credit.
-    starved: bool,
-    /// Frames were dropped then.
-    dropped: Option<Instant>,
+    /// There is no credit: stale frames are next dropped then.
+    starved: Option<Instant>,
 }
 
 impl NetService {
@@ -59,8 +58,7 @@ impl NetService {
             name,
             link: None,
             dry: false,
-            starved: false,
-            dropped: None,
+            starved: None,
         }
     }
 
@@ -109,7 +107,7 @@ impl NetService {
         if credit != 0 && self.tell_link() {
             credit -= 1;
         }
-        let more = if !self.starved {
+        let more = if self.starved.is_none() {
             self.receive(credit)
         } else {
             if self.back_end.waits() == Waits::OnHost {
@@ -127,10 +125,7 @@ impl NetService {
         if credit == 0 && matches!(self.channel.want_credit(), Ok(false)) {
             credit = self.channel.credit().unwrap_or(0);
         }
-        self.starved = credit == 0;
-        if !self.starved {
-            self.dropped = None;
-        }
+        self.starved = (credit == 0).then(|| self.starved.unwrap_or_else(|| Instant::now() + GRACE));
         Ok(credit)
     }
 
@@ -165,7 +160,7 @@ impl NetService {
         !self.dry
     }
 
-    /// Takes what waits on the host and throws it away.
+    /// Takes what waits on the host and throws it away, when it is time to.
     fn drop_stale(&mut self) {
         if self.pausing() {
             return;
@@ -178,13 +173,13 @@ impl NetService {
             }
         }
         if frames != 0 {
-            self.dropped = Some(Instant::now());
+            self.starved = Some(Instant::now() + PAUSE);
         }
         self.count(AppCounter::NetRxNoCredit, frames);
     }
 
     fn pausing(&self) -> bool {
-        self.dropped.is_some_and(|at| at.elapsed() < PAUSE)
+        self.starved.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -203,11 +198,11 @@ impl Service for NetService {
 
     fn interests(&self) -> Interests<'_> {
         let frames = match self.back_end.waits() {
-            Waits::Here => !self.starved,
+            Waits::Here => self.starved.is_none(),
             Waits::OnHost => self.dry && !self.pausing(),
         };
         let mut interests = self.back_end.interests(Wanted { frames });
-        if self.starved {
+        if self.starved.is_some() {
             let within = interests.within.map(|within| within.max(PAUSE));
             interests.within = if self.back_end.waits() == Waits::OnHost && !frames {
                 Some(PAUSE)

@@ -19,7 +19,11 @@ fn disk(folder: &Path, words: &[&str]) -> (i32, String, String) {
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// A VM's work: writes sector `lba` through the overlay of `path`.
@@ -35,7 +39,10 @@ fn write_through_overlay(path: &Path, lba: u64, byte: u8) {
 
 fn byte_of(path: &Path, lba: u64) -> u8 {
     let mut byte = [0];
-    File::open(path).unwrap().read_exact_at(&mut byte, lba * 512).unwrap();
+    File::open(path)
+        .unwrap()
+        .read_exact_at(&mut byte, lba * 512)
+        .unwrap();
     byte[0]
 }
 
@@ -44,18 +51,31 @@ fn create_info_commit_and_discard_do_what_they_say() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.img");
     let say = |words: &[&str]| disk(folder.path(), words);
-    assert_eq!(say(&["create", "a.img", "1M"]), (0, "a.img: 1048576 bytes, empty\n".into(), "".into()));
+    assert_eq!(
+        say(&["create", "a.img", "1M"]),
+        (0, "a.img: 1048576 bytes, empty\n".into(), "".into())
+    );
     assert_eq!(fs::read(&path).unwrap(), vec![0; 1 << 20]);
     let (status, out, _) = say(&["info", "a.img"]);
     assert_eq!((status, out.lines().count()), (0, 1), "{out}");
 
     write_through_overlay(&path, 9, 1);
     let (_, out, _) = say(&["info", "a.img"]);
-    assert!(out.ends_with("a.img.overlay: overlay, 1 of 2048 sectors changed (512 bytes)\n"), "{out}");
+    assert!(
+        out.ends_with("a.img.overlay: overlay, 1 of 2048 sectors changed (512 bytes)\n"),
+        "{out}"
+    );
     let committed = say(&["commit", "a.img"]);
-    assert_eq!(committed, (0, "a.img: 1 sectors written to it\n".into(), "".into()));
+    assert_eq!(
+        committed,
+        (0, "a.img: 1 sectors written to it\n".into(), "".into())
+    );
     assert_eq!(byte_of(&path, 9), 1);
-    assert_eq!(say(&["commit", "a.img"]).1, "a.img: 0 sectors written to it\n", "again is no harm");
+    assert_eq!(
+        say(&["commit", "a.img"]).1,
+        "a.img: 0 sectors written to it\n",
+        "again is no harm"
+    );
 
     write_through_overlay(&path, 9, 2);
     assert_eq!(say(&["discard", "a.img"]).0, 0);
@@ -84,7 +104,10 @@ fn a_wrong_command_says_so_and_changes_nothing() {
     for (words, status, text) in cases {
         let (got, out, err) = disk(folder.path(), words);
         assert_eq!((got, out.as_str()), (*status, ""), "{words:?}: {err}");
-        assert!(err.starts_with("error: ") && err.contains(text), "{words:?}: {err}");
+        assert!(
+            err.starts_with("error: ") && err.contains(text),
+            "{words:?}: {err}"
+        );
     }
     assert_eq!(fs::read(&path).unwrap(), [7; 1024]);
     assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"mine");

@@ -117,7 +117,10 @@ impl Model {
             }
             may.extend(self.cut[n]);
             let found = value(bytes);
-            assert!(may.contains(&found), "{what}: sector {n} holds {found:#x}, not one of {may:x?}");
+            assert!(
+                may.contains(&found),
+                "{what}: sector {n} holds {found:#x}, not one of {may:x?}"
+            );
             // A host's death leaves what is flushed; a worker's leaves what is to be flushed.
             if power {
                 *values = vec![found];
@@ -219,7 +222,8 @@ fn merge(base: &PoweredMedium, file: &PoweredMedium, steps: u64, base_steps: u64
         Err(OverlayError::Emptying) => true,
         Err(_) => {
             let raw = Raw::new(base.clone(), SECTORS, false);
-            Overlay::open_to_merge(raw, file.clone(), changed, boot).is_ok_and(|mut disk| disk.merge().is_ok())
+            Overlay::open_to_merge(raw, file.clone(), changed, boot)
+                .is_ok_and(|mut disk| disk.merge().is_ok())
         }
         Ok(mut disk) => disk.merge().is_ok(),
     };
@@ -246,7 +250,11 @@ fn a_commit_cut_at_any_step_can_be_given_again_and_loses_nothing() {
             model.flushed();
             drop(disk);
             // Every third dies in the base.
-            let (steps, base_steps) = if step % 3 == 0 { (1000, step / 3) } else { (step, 1000) };
+            let (steps, base_steps) = if step % 3 == 0 {
+                (1000, step / 3)
+            } else {
+                (step, 1000)
+            };
             let done = merge(&base, &file, steps, base_steps, boot(1));
             if power {
                 file.lose_power(numbers);
@@ -293,7 +301,10 @@ fn an_overlay_whose_base_changed_is_refused() {
         modified: Some((7, 9)),
         ..identity()
     };
-    assert!(matches!(with(touched), Some(OverlayError::BaseChanged { was: (7, 8) })));
+    assert!(matches!(
+        with(touched),
+        Some(OverlayError::BaseChanged { was: (7, 8) })
+    ));
     let longer = Identity {
         sectors: SECTORS + 1,
         ..identity()

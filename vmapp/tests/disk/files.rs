@@ -46,7 +46,10 @@ fn what_is_written_is_in_the_file_and_comes_back() {
     disk.flush().unwrap();
     let mut back = [0; 4 * SECTOR];
     disk.read(1, &mut back).unwrap();
-    assert_eq!((&back[..SECTOR], &back[SECTOR..]), (&[0; SECTOR][..], &[9; 3 * SECTOR][..]));
+    assert_eq!(
+        (&back[..SECTOR], &back[SECTOR..]),
+        (&[0; SECTOR][..], &[9; 3 * SECTOR][..])
+    );
     let bytes = fs::read(&path).unwrap();
     assert_eq!((bytes.len(), bytes[127 * SECTOR]), (64 << 10, 7));
 }
@@ -67,10 +70,18 @@ fn a_file_that_was_cut_ends_in_errors_and_never_grows() {
     let folder = folder();
     let path = image(folder.path(), 64 << 10);
     let mut disk = raw(&path, true);
-    OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(1000)
+        .unwrap();
     let mut sector = [0; SECTOR];
     disk.read(0, &mut sector).unwrap();
-    assert!(matches!(disk.read(1, &mut sector), Err(DiskError::Cut)), "half a sector");
+    assert!(
+        matches!(disk.read(1, &mut sector), Err(DiskError::Cut)),
+        "half a sector"
+    );
     assert!(matches!(disk.read(100, &mut sector), Err(DiskError::Cut)));
     assert!(matches!(disk.write(1, &sector), Err(DiskError::Cut)));
     assert!(matches!(disk.write(100, &sector), Err(DiskError::Cut)));
@@ -136,7 +147,11 @@ fn one_writes_or_many_read_and_a_lock_outlives_the_worker_that_used_it() {
     for writable in [true, false] {
         let error = open(&path, writable).unwrap_err();
         assert!(matches!(error, DiskOpenError::InUse { .. }));
-        assert!(error.to_string().contains("disk.img: another VM or program has this image open"));
+        assert!(
+            error
+                .to_string()
+                .contains("disk.img: another VM or program has this image open")
+        );
     }
     drop(supervisors);
     let readers = [open(&path, false).unwrap(), open(&path, false).unwrap()];
@@ -199,13 +214,19 @@ fn an_overlay_that_does_not_fit_its_base_says_how_to_mend_that() {
     file.set_modified(then + Duration::from_secs(1)).unwrap();
     let words = open_both().unwrap_err().to_string();
     assert!(words.contains("touch -d @1000000000.000000042 "), "{words}");
-    let touched = Command::new("touch").args(["-d", "@1000000000.000000042"]).arg(&path).status();
+    let touched = Command::new("touch")
+        .args(["-d", "@1000000000.000000042"])
+        .arg(&path)
+        .status();
     assert!(touched.unwrap().success());
     open_both().unwrap();
 
     file.set_len(2 << 20).unwrap();
     let words = open_both().unwrap_err().to_string();
-    assert!(words.contains("put the old base back, or `vmapp disk discard "), "{words}");
+    assert!(
+        words.contains("put the old base back, or `vmapp disk discard "),
+        "{words}"
+    );
     file.set_len(1 << 20).unwrap();
     file.set_modified(then).unwrap();
 
@@ -213,11 +234,23 @@ fn an_overlay_that_does_not_fit_its_base_says_how_to_mend_that() {
     let whole = overlay.metadata().unwrap().len();
     cut.set_len(whole - 1).unwrap();
     let error = open_both().unwrap_err();
-    assert!(matches!(error, DiskOpenError::Overlay { source: OverlayError::Cut { .. }, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            DiskOpenError::Overlay {
+                source: OverlayError::Cut { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
     cut.set_len(0).unwrap();
     cut.write_all_at(b"something of the user's own", 0).unwrap();
     let words = open_both().unwrap_err().to_string();
-    assert!(words.contains("this is no overlay file: name another file"), "{words}");
+    assert!(
+        words.contains("this is no overlay file: name another file"),
+        "{words}"
+    );
 }
 
 /// A tmpfs, gone with the value.
@@ -230,7 +263,9 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
             .arg(folder.path())
             .status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(folder))
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
     }
 }
 
@@ -292,7 +327,11 @@ struct Loop(PathBuf);
 
 impl Loop {
     fn attach(file: &Path) -> Option<Self> {
-        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        let made = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output()
+            .ok()?;
         let name = String::from_utf8(made.stdout).ok()?;
         made.status.success().then(|| Self(name.trim().into()))
     }
@@ -315,9 +354,10 @@ fn a_block_device_has_its_size_and_ends_there() {
     };
     let mut disk = raw(&device.0, true);
     assert_eq!(disk.sectors(), 2048);
-    assert!(
-        matches!(open(&device.0, true), Err(DiskOpenError::InUse { .. } | DiskOpenError::DeviceBusy(_)))
-    );
+    assert!(matches!(
+        open(&device.0, true),
+        Err(DiskOpenError::InUse { .. } | DiskOpenError::DeviceBusy(_))
+    ));
     disk.write(2047, &[3; SECTOR]).unwrap();
     disk.flush().unwrap();
     assert!(disk.write(2048, &[3; SECTOR]).is_err());

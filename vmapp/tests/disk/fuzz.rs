@@ -30,7 +30,11 @@ fn random_requests_are_each_answered_once_and_the_disk_is_the_model() {
         let at = lba as usize * SECTOR;
         let id = stage.ask(kind, lba, sectors, sent);
         let (got, status, good, back) = worker.until(|| stage.done());
-        assert_eq!((got, status == Status::Good), (id, expected), "{kind:?} {lba} {sectors}");
+        assert_eq!(
+            (got, status == Status::Good),
+            (id, expected),
+            "{kind:?} {lba} {sectors}"
+        );
         if expected && kind == Down::Write {
             model[at..at + bytes].copy_from_slice(&data);
         }

@@ -106,7 +106,11 @@ impl Medium for PoweredMedium {
 
     fn write_at(&mut self, at: u64, from: &[u8]) -> Result<(), DiskError> {
         let mut state = self.0.lock().unwrap();
-        assert_eq!((at as usize % SECTOR, from.len() % SECTOR), (0, 0), "whole sectors");
+        assert_eq!(
+            (at as usize % SECTOR, from.len() % SECTOR),
+            (0, 0),
+            "whole sectors"
+        );
         if state.seen.len() < at as usize + from.len() {
             return Err(DiskError::Cut);
         }

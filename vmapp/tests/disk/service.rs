@@ -113,8 +113,17 @@ impl Worker {
 
     fn sleep(&mut self, more: bool) {
         let interests = self.service.interests();
-        let watches: Vec<Watch> = interests.fds.iter().flatten().map(|one| Watch::read(one.fd)).collect();
-        let limit = if more { Duration::ZERO } else { Duration::from_millis(20) };
+        let watches: Vec<Watch> = interests
+            .fds
+            .iter()
+            .flatten()
+            .map(|one| Watch::read(one.fd))
+            .collect();
+        let limit = if more {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(20)
+        };
         let woken = self.crossing.sleep_on(Some(limit), &watches).unwrap();
         self.ready = woken.ready != 0;
     }
@@ -160,7 +169,10 @@ fn requests_are_done_and_completed_in_their_order() {
         assert!(done[3].3 == data);
     }
     let asked = &image.0.lock().unwrap().asked;
-    assert_eq!(asked[..4], ["write 872+128", "flush", "read 871+2", "read 872+128"]);
+    assert_eq!(
+        asked[..4],
+        ["write 872+128", "flush", "read 871+2", "read 872+128"]
+    );
     assert_eq!(worker.count(AppCounter::DiskRequests), 20);
     assert_eq!(worker.count(AppCounter::PeerErrors), 0);
 }
@@ -316,7 +328,10 @@ fn a_worker_that_dies_loses_no_request_and_the_next_one_does_them() {
 
     let mut worker = stage.worker(image.clone(), false);
     let done = rest.map(|_| worker.until(|| stage.done()));
-    assert_eq!(done.each_ref().map(|done| (done.0, done.1)), rest.map(|id| (id, Status::Good)));
+    assert_eq!(
+        done.each_ref().map(|done| (done.0, done.1)),
+        rest.map(|id| (id, Status::Good))
+    );
     assert_eq!(done[2].3, [2; SECTOR]);
     assert_eq!(stage.vmm.credit(), Ok(4));
 }
@@ -327,7 +342,10 @@ fn a_slow_medium_stops_neither_the_turn_nor_a_flush_from_being_last() {
     let image = PlannedImage::of_sectors(SECTORS as usize);
     let (slow, begun, go) = gated(&image);
     let mut worker = stage.worker(slow, false);
-    let ids = [stage.ask(Down::Write, 1, 1, &[1; SECTOR]), stage.ask(Down::Flush, 0, 0, &[])];
+    let ids = [
+        stage.ask(Down::Write, 1, 1, &[1; SECTOR]),
+        stage.ask(Down::Flush, 0, 0, &[]),
+    ];
     worker.until(|| begun.try_recv().ok());
     for _ in 0..3 {
         worker.round();

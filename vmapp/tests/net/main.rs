@@ -12,5 +12,7 @@ fn in_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) ->
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).ok()?;
         std::path::Path::new("/dev/net/tun").exists().then(test)
     });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -41,7 +41,11 @@ fn options(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
         let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         let (code, length) = (half(0), usize::from(half(2)));
         if code == 0 {
-            assert_eq!((length, bytes.len()), (0, 4), "nothing behind the end of the options");
+            assert_eq!(
+                (length, bytes.len()),
+                (0, 4),
+                "nothing behind the end of the options"
+            );
             return all;
         }
         all.push((code, &bytes[4..4 + length]));
@@ -55,7 +59,11 @@ impl Pcapng {
         while !bytes.is_empty() {
             let length = word(bytes, 4) as usize;
             assert!(length.is_multiple_of(4) && length >= 12 && length <= bytes.len());
-            assert_eq!(word(bytes, length - 4) as usize, length, "the length stands at both ends");
+            assert_eq!(
+                word(bytes, length - 4) as usize,
+                length,
+                "the length stands at both ends"
+            );
             file.block(word(bytes, 0), &bytes[8..length - 4]);
             bytes = &bytes[length..];
         }
@@ -82,7 +90,10 @@ impl Pcapng {
                 let length = word(body, 12) as usize;
                 assert_eq!(word(body, 16) as usize, length);
                 let padded = 20 + length.next_multiple_of(4);
-                assert!(body[20 + length..padded].iter().all(|&byte| byte == 0), "bug class 14");
+                assert!(
+                    body[20 + length..padded].iter().all(|&byte| byte == 0),
+                    "bug class 14"
+                );
                 let options = options(&body[padded..]);
                 let flags = options.iter().find(|option| option.0 == 2).unwrap().1;
                 self.packets.push(Packet {
@@ -97,7 +108,12 @@ impl Pcapng {
 }
 
 fn append(path: &Path) -> OwnedFd {
-    OpenOptions::new().append(true).create(true).open(path).unwrap().into()
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap()
+        .into()
 }
 
 fn now() -> u64 {
@@ -138,10 +154,17 @@ fn every_frame_either_way_is_in_the_file_with_time_and_direction() {
     let expected = make(&path);
     let ended = now();
     let file = Pcapng::parse(&fs::read(&path).unwrap());
-    assert_eq!((file.sections, &file.names[..]), (2, &["net 0".to_owned(), "net 0".to_owned()][..]));
+    assert_eq!(
+        (file.sections, &file.names[..]),
+        (2, &["net 0".to_owned(), "net 0".to_owned()][..])
+    );
     let times = file.packets.iter().map(|packet| packet.nanos);
     assert!(times.clone().is_sorted() && times.clone().all(|time| (begun..=ended).contains(&time)));
-    let found: Vec<_> = file.packets.into_iter().map(|packet| (packet.flags, packet.bytes)).collect();
+    let found: Vec<_> = file
+        .packets
+        .into_iter()
+        .map(|packet| (packet.flags, packet.bytes))
+        .collect();
     assert!(found == expected);
 }
 
@@ -150,9 +173,19 @@ fn wireshark_reads_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.pcapng");
     let expected = make(&path);
-    let fields = ["frame.len", "frame.packet_flags_direction", "frame.time_epoch", "frame.interface_name"];
+    let fields = [
+        "frame.len",
+        "frame.packet_flags_direction",
+        "frame.time_epoch",
+        "frame.interface_name",
+    ];
     let arguments = fields.iter().flat_map(|field| ["-e", field]);
-    let output = Command::new("tshark").args(["-T", "fields"]).args(arguments).arg("-r").arg(&path).output();
+    let output = Command::new("tshark")
+        .args(["-T", "fields"])
+        .args(arguments)
+        .arg("-r")
+        .arg(&path)
+        .output();
     let Ok(output) = output else {
         println!("skipped: wireshark_reads_the_same: tshark is not installed");
         return;
@@ -196,7 +229,11 @@ fn a_file_that_cannot_be_written_costs_captured_frames_and_never_half_a_block() 
         stage.send(&frame(1514, n as u8));
         service.turn(true).unwrap();
     }
-    assert_eq!(back_end.plan(|plan| plan.sent.len()), frames, "the network goes on");
+    assert_eq!(
+        back_end.plan(|plan| plan.sent.len()),
+        frames,
+        "the network goes on"
+    );
     let lost = crossing.app_counters().get(AppCounter::PcapLost) as usize;
     assert!(lost > 100 && lost < frames, "{lost}");
     assert_eq!(service.trouble(), None, "a slow reader is no trouble");

@@ -16,7 +16,11 @@ const TO_OPEN: &str = "WORLDSWITCH_TEST_TAP";
 
 fn ip(words: &str) {
     let done = Command::new("ip").args(words.split(' ')).output().unwrap();
-    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "ip {words}: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 /// An IPv6-free tap, up, of this namespace.
@@ -52,20 +56,39 @@ fn skipped(test: &str) {
 
 #[test]
 fn a_name_no_interface_has_is_refused() {
-    for name in ["", ".", "..", "a/b", "with space", "a:b", "tap%d", "sixteen-letters-", "tab\t", "nul\0"] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "with space",
+        "a:b",
+        "tap%d",
+        "sixteen-letters-",
+        "tab\t",
+        "nul\0",
+    ] {
         let error = open(name).unwrap_err();
         assert_eq!(error, TapError::Name(name.to_owned()), "{name:?}");
     }
-    assert!(TapError::Name("x y".into()).to_string().contains("tap = \"tap0\""));
+    assert!(
+        TapError::Name("x y".into())
+            .to_string()
+            .contains("tap = \"tap0\"")
+    );
 }
 
 #[test]
 fn each_refusal_says_what_to_type() {
     let make = "ip tuntap add dev tap7 mode tap user me && ip link set tap7 up";
-    let (name, user, other) = || -> (String, String, String) { ("tap7".into(), "me".into(), "tap8".into()) }();
+    let (name, user, other) =
+        || -> (String, String, String) { ("tap7".into(), "me".into(), "tap8".into()) }();
     let cases = [
         (TapError::NoDriver { name: name.clone() }, "modprobe tun"),
-        (TapError::NoAccess { name: name.clone() }, "chmod 0666 /dev/net/tun"),
+        (
+            TapError::NoAccess { name: name.clone() },
+            "chmod 0666 /dev/net/tun",
+        ),
         (
             TapError::Missing {
                 name: name.clone(),
@@ -106,10 +129,16 @@ fn a_tap_is_opened_or_made_and_not_kept() {
         assert_ne!(flags & libc::FD_CLOEXEC, 0);
         assert!(Tap::new(made.try_clone().unwrap()).link(), "one we made is up");
         let error = open("made0").unwrap_err();
-        assert!(matches!(&error, TapError::Busy { other, .. } if other == "tap0"), "{error}");
+        assert!(
+            matches!(&error, TapError::Busy { other, .. } if other == "tap0"),
+            "{error}"
+        );
         assert!(made.as_raw_fd() > 2);
         drop(made);
-        let gone = Command::new("ip").args(["link", "show", "made0"]).output().unwrap();
+        let gone = Command::new("ip")
+            .args(["link", "show", "made0"])
+            .output()
+            .unwrap();
         assert!(!gone.status.success(), "it went with its descriptor");
 
         ip("tuntap add dev tun0 mode tun");
@@ -184,7 +213,11 @@ fn frames_go_out_and_come_in_and_what_no_guest_takes_is_dropped() {
         assert_eq!(tap.send(&ask), Sent::Out);
         let mut frame = [0; MAX_FRAME];
         let length = next_frame(&mut tap, &mut frame);
-        assert_eq!((&frame[..6], &frame[20..22]), (&[2, 0, 0, 0, 0, 1][..], &[0, 2][..]), "{length}");
+        assert_eq!(
+            (&frame[..6], &frame[20..22]),
+            (&[2, 0, 0, 0, 0, 1][..], &[0, 2][..]),
+            "{length}"
+        );
         assert_eq!(tap.receive(&mut frame), Received::Nothing);
         // Bug classes 3 and 4: sizes no Ethernet frame has.
         for length in [0, 13, MAX_FRAME + 1, 9000, 65_536] {
@@ -207,7 +240,12 @@ fn a_jumbo_frame_is_dropped_whole_and_the_next_one_comes() {
         ip("neigh add 10.9.8.2 lladdr 02:00:00:00:00:01 dev tap0");
         let socket = std::net::UdpSocket::bind("10.9.8.1:0").unwrap();
         let mut frame = [0; MAX_FRAME];
-        for (payload, expected) in [(1476, Some(MAX_FRAME)), (1477, None), (8000, None), (100, Some(142))] {
+        for (payload, expected) in [
+            (1476, Some(MAX_FRAME)),
+            (1477, None),
+            (8000, None),
+            (100, Some(142)),
+        ] {
             socket.send_to(&vec![7; payload], "10.9.8.2:9").unwrap();
             let got = until(|| match tap.receive(&mut frame) {
                 Received::Nothing => None,
@@ -232,7 +270,10 @@ fn the_cable_follows_the_interface() {
         assert!(!tap.link(), "a frame found out at once");
         let waits = tap.interests(Wanted { frames: true });
         let events = waits.fds[0].as_ref().unwrap().events;
-        assert!(events.contains(nix::poll::PollFlags::POLLOUT), "it waits to come up");
+        assert!(
+            events.contains(nix::poll::PollFlags::POLLOUT),
+            "it waits to come up"
+        );
         ip("link set tap0 up");
         assert!(until(|| tap.link().then_some(true)));
         ip("link set tap0 down");
@@ -244,9 +285,16 @@ fn the_cable_follows_the_interface() {
         assert_eq!(tap.receive(&mut frame), Received::Nothing);
         assert!(!tap.link());
         assert!(tap.trouble().unwrap().contains("deleted"));
-        assert_eq!((tap.send(&[0; 60]), tap.trouble()), (Sent::Dropped, None), "told once");
+        assert_eq!(
+            (tap.send(&[0; 60]), tap.trouble()),
+            (Sent::Dropped, None),
+            "told once"
+        );
         let waits = tap.interests(Wanted { frames: true });
-        assert!(waits.fds[0].is_none() && waits.within.is_none(), "it would be ready for ever");
+        assert!(
+            waits.fds[0].is_none() && waits.within.is_none(),
+            "it would be ready for ever"
+        );
         // A new interface of the same name is another one.
         ip("tuntap add dev tap0 mode tap");
         assert!(!tap.link());
@@ -273,7 +321,9 @@ fn a_flooded_card_is_not_deaf_afterwards() {
                 .into_iter()
                 .map(|one| vmdriver_shim::crossing::Watch::read(one.fd))
                 .collect();
-            let woken = crossing.sleep_on(Some(Duration::from_millis(1)), &watches).unwrap();
+            let woken = crossing
+                .sleep_on(Some(Duration::from_millis(1)), &watches)
+                .unwrap();
             service.turn(woken.ready != 0).unwrap();
         };
         // The guest reads nothing.

@@ -4,11 +4,11 @@
 //! look for it, or where the user says. All but [`info`] take the locks a VM takes, so that none runs meanwhile. Each command can be
 //! interrupted at any point and given again.
 
+use super::DiskError;
 use super::medium::HostFile;
 use super::open::{DiskOpenError, identity, open, open_overlay_file, overlay_path, sync_folder};
 use super::overlay::{BootId, Header, Overlay, OverlayError, State, inspect, make_empty};
 use super::raw::Raw;
-use super::DiskError;
 use shared::msg::disk::SECTOR;
 use shared::spec::MAX_SECTORS;
 use std::fs::{File, OpenOptions};
@@ -24,7 +24,9 @@ pub enum CommandError {
     #[error(transparent)]
     Open(#[from] DiskOpenError),
     /// No size.
-    #[error("size {0:?}: write bytes, or a number with K, M, G or T, a multiple of 512 up to 128 PiB; for example 8G")]
+    #[error(
+        "size {0:?}: write bytes, or a number with K, M, G or T, a multiple of 512 up to 128 PiB; for example 8G"
+    )]
     Size(String),
     /// There is something already.
     #[error("{}: there is such a file already", .0.display())]
@@ -188,10 +190,28 @@ mod tests {
 
     #[test]
     fn sizes_are_whole_sectors_with_a_unit_or_none() {
-        for (text, bytes) in [("512", 512), ("4K", 4096), ("1M", 1 << 20), ("8G", 8 << 30), ("2T", 2 << 40)] {
+        for (text, bytes) in [
+            ("512", 512),
+            ("4K", 4096),
+            ("1M", 1 << 20),
+            ("8G", 8 << 30),
+            ("2T", 2 << 40),
+        ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "0", "K", "513", "-1", "+512", "1.5G", "8GB", "8 G", "999999999999G", "131073T"] {
+        for text in [
+            "",
+            "0",
+            "K",
+            "513",
+            "-1",
+            "+512",
+            "1.5G",
+            "8GB",
+            "8 G",
+            "999999999999G",
+            "131073T",
+        ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }

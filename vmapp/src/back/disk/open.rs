@@ -103,7 +103,9 @@ fn overlay_fix(path: &Path, base: &Path, error: &OverlayError) -> String {
         OverlayError::Version(_) => String::new(),
         OverlayError::Merging => format!(": run `vmapp disk commit {base} --overlay {path}` again"),
         OverlayError::Emptying => format!(": run `vmapp disk discard {base} --overlay {path}` again"),
-        OverlayError::BaseChanged { was: (seconds, nanos) } => format!(
+        OverlayError::BaseChanged {
+            was: (seconds, nanos),
+        } => format!(
             ": if it has its old content, `touch -d @{seconds}.{nanos:09} {base}` says so; else {discard}"
         ),
         OverlayError::BaseSize { .. } => format!(": put the old base back, or {discard}"),
@@ -264,7 +266,9 @@ fn cannot(path: &Path, writable: bool, source: io::Error) -> DiskOpenError {
     let path = path.to_owned();
     match source.kind() {
         ErrorKind::NotFound => DiskOpenError::Missing(path),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => DiskOpenError::Denied { path, writable },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            DiskOpenError::Denied { path, writable }
+        }
         _ => DiskOpenError::Host { path, source },
     }
 }

@@ -32,7 +32,9 @@ const MAX_NAME: usize = 15;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TapError {
     /// No interface can be called so.
-    #[error("tap {0:?}: an interface's name has 1 to {MAX_NAME} bytes, without spaces, '/', ':' and '%'; write for example tap = \"tap0\"")]
+    #[error(
+        "tap {0:?}: an interface's name has 1 to {MAX_NAME} bytes, without spaces, '/', ':' and '%'; write for example tap = \"tap0\""
+    )]
     Name(String),
     /// The host has no tun driver.
     #[error("tap {name}: {TUN} does not exist: load the driver with `modprobe tun`")]
@@ -41,13 +43,18 @@ pub enum TapError {
         name: String,
     },
     /// The user may not open `/dev/net/tun`.
-    #[error("tap {name}: {TUN}: permission denied: run `chmod 0666 {TUN}` as root (a tap's owner is checked all the same)")]
+    #[error(
+        "tap {name}: {TUN}: permission denied: run `chmod 0666 {TUN}` as root (a tap's owner is checked all the same)"
+    )]
     NoAccess {
         /// The tap.
         name: String,
     },
     /// There is none, and the user may make none.
-    #[error("tap {name}: no such interface, and making one takes root: run as root `{}`", make(name, user))]
+    #[error(
+        "tap {name}: no such interface, and making one takes root: run as root `{}`",
+        make(name, user)
+    )]
     Missing {
         /// The tap.
         name: String,
@@ -55,7 +62,10 @@ pub enum TapError {
         user: String,
     },
     /// Somebody else's.
-    #[error("tap {name}: it belongs to another user: run as root `ip tuntap del dev {name} mode tap && {}`", make(name, user))]
+    #[error(
+        "tap {name}: it belongs to another user: run as root `ip tuntap del dev {name} mode tap && {}`",
+        make(name, user)
+    )]
     Foreign {
         /// The tap.
         name: String,
@@ -63,7 +73,10 @@ pub enum TapError {
         user: String,
     },
     /// A running VM has it.
-    #[error("tap {name}: another process is attached to it: stop that, or run as root `{}` and write tap = {other:?}", make(other, user))]
+    #[error(
+        "tap {name}: another process is attached to it: stop that, or run as root `{}` and write tap = {other:?}",
+        make(other, user)
+    )]
     Busy {
         /// The tap.
         name: String,
@@ -73,7 +86,10 @@ pub enum TapError {
         user: String,
     },
     /// An interface, and not a tap with one queue.
-    #[error("tap {name}: this interface is no tap with one queue (but a tun, a tap with several queues or a card): run as root `{}` and write tap = {other:?}", make(other, user))]
+    #[error(
+        "tap {name}: this interface is no tap with one queue (but a tun, a tap with several queues or a card): run as root `{}` and write tap = {other:?}",
+        make(other, user)
+    )]
     NotTap {
         /// The interface.
         name: String,

@@ -243,7 +243,9 @@ impl BootId {
     /// From 32 hexadecimal digits, dashes between them or not.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.trim().chars().filter(|&c| c != '-').collect();
-        let number = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+        let number = u128::from_str_radix(&digits, 16)
+            .ok()
+            .filter(|_| digits.len() == 32)?;
         Some(Self(number.to_be_bytes()))
     }
 
@@ -359,7 +361,11 @@ const fn crc_table() -> [u32; 256] {
         let mut sum = n as u32;
         let mut bit = 0;
         while bit < 8 {
-            sum = if sum & 1 == 1 { sum >> 1 ^ POLYNOMIAL } else { sum >> 1 };
+            sum = if sum & 1 == 1 {
+                sum >> 1 ^ POLYNOMIAL
+            } else {
+                sum >> 1
+            };
             bit += 1;
         }
         table[n] = sum;
@@ -434,18 +440,30 @@ mod tests {
             move |sector: &mut Sector| sector[at..at + bytes.len()].copy_from_slice(&bytes)
         };
         let header = |refused| matches!(refused, Err(OverlayError::Header(_)));
-        assert!(matches!(read_changed(put(0, b"QFI\xfb")), Err(OverlayError::NotOverlay)));
+        assert!(matches!(
+            read_changed(put(0, b"QFI\xfb")),
+            Err(OverlayError::NotOverlay)
+        ));
         for version in [0u32, 2, u32::MAX] {
             let refused = read_changed(put(8, &version.to_le_bytes()));
             assert!(matches!(refused, Err(OverlayError::Version(found)) if found == version));
         }
         for state in [3u32, u32::MAX] {
-            assert!(header(read_changed(put(12, &state.to_le_bytes()))), "state {state}");
+            assert!(
+                header(read_changed(put(12, &state.to_le_bytes()))),
+                "state {state}"
+            );
         }
         for sectors in [0u64, MAX_SECTORS + 1, u64::MAX] {
-            assert!(header(read_changed(put(16, &sectors.to_le_bytes()))), "{sectors} sectors");
+            assert!(
+                header(read_changed(put(16, &sectors.to_le_bytes()))),
+                "{sectors} sectors"
+            );
         }
-        assert!(header(read_changed(put(32, &1_000_000_000u32.to_le_bytes()))), "nanoseconds");
+        assert!(
+            header(read_changed(put(32, &1_000_000_000u32.to_le_bytes()))),
+            "nanoseconds"
+        );
         for flag in [0u32, 2, u32::MAX] {
             assert!(header(read_changed(put(36, &flag.to_le_bytes()))), "flag {flag}");
         }
@@ -454,9 +472,15 @@ mod tests {
         }
         // Right in form, and about another base.
         let longer = read_changed(put(16, &5001u64.to_le_bytes())).unwrap();
-        assert!(matches!(longer.belongs_to(&BASE), Err(OverlayError::BaseSize { .. })));
+        assert!(matches!(
+            longer.belongs_to(&BASE),
+            Err(OverlayError::BaseSize { .. })
+        ));
         let older = read_changed(put(24, &(-1i64).to_le_bytes())).unwrap();
-        assert!(matches!(older.belongs_to(&BASE), Err(OverlayError::BaseChanged { .. })));
+        assert!(matches!(
+            older.belongs_to(&BASE),
+            Err(OverlayError::BaseChanged { .. })
+        ));
     }
 
     #[test]

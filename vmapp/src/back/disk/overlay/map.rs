@@ -32,7 +32,9 @@ impl Map {
         let block = self.block(file, number)?;
         let first = bit(&block, lba);
         let end = lba.saturating_add(most).min((number + 1) * PER_BLOCK);
-        let length = (lba + 1..end).take_while(|&lba| bit(&block, lba) == first).count();
+        let length = (lba + 1..end)
+            .take_while(|&lba| bit(&block, lba) == first)
+            .count();
         Ok((first, 1 + length as u64))
     }
 
@@ -118,15 +120,12 @@ pub fn write_block(file: &mut impl Medium, at: u64, number: u64, block: &Sector)
 }
 
 /// The first block from `from` on, of `blocks` of the map at `at`, that may be other than zeros.
-pub fn next_block(
-    file: &mut impl Medium,
-    at: u64,
-    blocks: u64,
-    from: u64,
-) -> Result<Option<u64>, DiskError> {
+pub fn next_block(file: &mut impl Medium, at: u64, blocks: u64, from: u64) -> Result<Option<u64>, DiskError> {
     let found = file.data_from(at + from * SECTOR as u64)?;
     let number = found.map(|position| position.saturating_sub(at) / SECTOR as u64);
-    Ok(number.map(|number| number.max(from)).filter(|&number| number < blocks))
+    Ok(number
+        .map(|number| number.max(from))
+        .filter(|&number| number < blocks))
 }
 
 /// The bits of a block, without its check sum.
@@ -136,7 +135,9 @@ pub fn bits(block: &Sector) -> &[u8] {
 
 fn bit(block: &Sector, lba: u64) -> bool {
     let n = lba % PER_BLOCK;
-    block.get((n / 8) as usize).is_some_and(|byte| byte >> (n % 8) & 1 != 0)
+    block
+        .get((n / 8) as usize)
+        .is_some_and(|byte| byte >> (n % 8) & 1 != 0)
 }
 
 fn set_bit(block: &mut Sector, lba: u64) {

@@ -222,7 +222,10 @@ pub fn inspect(file: &mut impl Medium, boot: BootId) -> Result<(Header, u64), Ov
     let (mut used, mut next) = (0, 0);
     while let Some(number) = next_block(file, at, layout.blocks, next)? {
         let block = read_block(file, at, number)?;
-        used += bits(&block).iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        used += bits(&block)
+            .iter()
+            .map(|byte| u64::from(byte.count_ones()))
+            .sum::<u64>();
         next = number + 1;
     }
     Ok((header, used))
