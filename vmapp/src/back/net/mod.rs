@@ -2,10 +2,13 @@
 //!
 //! | module | `backend =` |
 //! |---|---|
+//! | [`nat`] | `"nat"`: a private network whose router translates to sockets of the host |
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never blocks; it
 //! holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame check
 //! sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+
+pub mod nat;
 
 use super::Interests;
 
