@@ -35,7 +35,11 @@ impl Linux {
         let made = tempfile::tempdir().map_err(|error| error.to_string())?;
         let modules = made.path().join("modules");
         run_script(&folder, "linux/modules", &[&modules]);
-        run_script(&folder, "linux/initrd", &[&made.path().join("initrd.img"), &modules]);
+        run_script(
+            &folder,
+            "linux/initrd",
+            &[&made.path().join("initrd.img"), &modules],
+        );
         Ok(Self { folder, made })
     }
 

@@ -100,7 +100,11 @@ fn network_and_disk(name: &str, io: &str) {
     let mut vm = Vm::configured(name, &linux.config(name, "diskcheck=again", &sections(&disk, io)));
     passes(&mut vm, "diskcheck");
     assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
-    assert_eq!(disk.metadata().expect("the image").len(), DISK, "the image's size never changes");
+    assert_eq!(
+        disk.metadata().expect("the image").len(),
+        DISK,
+        "the image's size never changes"
+    );
 }
 
 macro_rules! matrix {

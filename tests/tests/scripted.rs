@@ -5,7 +5,7 @@ use shared::abi::counters::VmmCounter;
 use shared::msg::console::{Down, Up};
 use shared::msg::handover::{Outcome, ToVmm};
 use shared::ring::Side;
-use shared::spec::{IoSpec, Notify};
+use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, Notify, OnReset};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -77,7 +77,7 @@ fn bench(script: Script, notify: Notify) -> Bench {
         },
         unix_ns: 1_000_000_000_000_000_000,
         phys_bits: 40,
-        debug_exit: Some(DEBUG_EXIT),
+        spec: spec(io),
     })
     .expect("a board");
     Bench {
@@ -86,6 +86,21 @@ fn bench(script: Script, notify: Notify) -> Bench {
         supervisor,
         vmm,
         worker,
+    }
+}
+
+fn spec(io: IoSpec) -> MachineSpec {
+    MachineSpec {
+        name: "scripted".into(),
+        memory_bytes: 2 << 20,
+        cpus: 1,
+        engine: EngineChoice::Auto,
+        boot: BootSpec::Image,
+        on_reset: OnReset::Exit,
+        debug_exit: Some(DEBUG_EXIT),
+        io,
+        nets: Vec::new(),
+        disks: Vec::new(),
     }
 }
 

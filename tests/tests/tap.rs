@@ -25,7 +25,8 @@ const ECHO_PORT: u16 = 7000;
 
 /// This thread, and all it starts, in a network of its own with a tap.
 fn enter_namespace() -> Result<(), String> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("a network namespace takes root: {}", errno.desc()))?;
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| format!("a network namespace takes root: {}", errno.desc()))?;
     for words in [
         "link set lo up".to_owned(),
         format!("tuntap add dev {TAP} mode tap"),
@@ -168,10 +169,16 @@ fn streams(vm: &mut Vm, linux: &Linux) {
         back.read_to_end(&mut returned).expect("the guest writes");
         returned == bytes
     });
-    guest(vm, &format!("nc {HOST} {port} </dev/null >/tmp/stream; sha256sum /tmp/stream"));
+    guest(
+        vm,
+        &format!("nc {HOST} {port} </dev/null >/tmp/stream; sha256sum /tmp/stream"),
+    );
     assert!(vm.output().contains(&sum), "{}", vm.output());
     guest(vm, &format!("nc {HOST} {port} </tmp/stream"));
-    assert!(sender.join().expect("no assertion failed"), "what came back is what was sent");
+    assert!(
+        sender.join().expect("no assertion failed"),
+        "what came back is what was sent"
+    );
 }
 
 #[test]
@@ -193,7 +200,10 @@ fn a_guest_on_a_tap_pings_streams_and_is_captured_as_tcpdump_sees_it() {
 
 fn on_a_tap(linux: &Linux) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (dump, trace) = (folder.path().join("dump.pcap"), folder.path().join("trace.pcapng"));
+    let (dump, trace) = (
+        folder.path().join("dump.pcap"),
+        folder.path().join("trace.pcapng"),
+    );
     let tcpdump = Tcpdump::start(&dump);
     if tcpdump.is_none() {
         skip("tap: the comparison with tcpdump", "no tcpdump");
@@ -238,13 +248,19 @@ fn on_a_tap(linux: &Linux) {
         let differ = |a: &BTreeMap<Vec<u8>, usize>, b: &BTreeMap<Vec<u8>, usize>| {
             a.iter().filter(|(frame, n)| b.get(*frame) != Some(*n)).count()
         };
-        assert_eq!((differ(&seen, &ours), differ(&ours, &seen)), (0, 0), "of {}", ours.len());
+        assert_eq!(
+            (differ(&seen, &ours), differ(&ours, &seen)),
+            (0, 0),
+            "of {}",
+            ours.len()
+        );
     }
 }
 
 /// The echo server takes a moment to listen; the first datagram, which it answers like any other, shows when.
 fn await_echo(host: &UdpSocket) {
-    host.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+    host.set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a time-out");
     let mut buffer = [0; 16];
     for _ in 0..LIMIT.as_millis() / 100 {
         host.send(b"hello").ok();

@@ -3,12 +3,12 @@
 //! [`schema::ROWS`](super::schema::ROWS) writes the fields; [`cross_check`] judges what no single key can: which keys
 //! exclude or need each other, and what the whole comes to.
 
-use crate::back::disk::open::overlay_path;
 use super::device::{DiskDraft, DiskMode, NetBackend, NetDraft};
 use super::gather::{Entry, Gathered};
 use super::read;
 use super::report::Findings;
 use super::schema::{Fallback, Needs, ROWS, Row, Section};
+use crate::back::disk::open::overlay_path;
 use shared::msg::handover::MAX_BYTES;
 use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, OnReset};
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use crate::back::disk::open::identity;
 use crate::back::disk::overlay::{BootId, Overlay};
 use crate::back::disk::raw::Raw;
 use crate::back::net::Net;
+use crate::back::net::nat::Nat;
 use crate::back::net::none::Unplugged;
 use crate::back::net::pcap::Capture;
 use crate::back::net::tap::Tap;
@@ -20,13 +21,12 @@ use shared::abi::ChannelKind;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
 use shared::spec::MachineSpec;
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use vmdriver_shim::crossing::{Bells, Crossing};
 use vmdriver_shim::doorbell::Doorbell;
-use vmdriver_shim::handover::{Descriptors, Received, Socket};
+use vmdriver_shim::handover::{Descriptors, HandoverError, Received, Socket};
 use vmdriver_shim::jail::{self, Role};
 use vmdriver_shim::memory::SharedMemory;
 
@@ -150,8 +150,8 @@ fn open_nets(
 ) -> Result<Vec<NetBack>, ServeError> {
     as_many("network cards", spec.nets.len(), backs.len())?;
     let mut cables = Vec::new();
-    for (number, back) in (0..).zip(backs) {
-        let back_end = open_net(number, back, given)?;
+    for ((number, back), card) in (0..).zip(backs).zip(&spec.nets) {
+        let back_end = open_net(number, back, card.mac, given)?;
         let back_end = match given.take_optional(FdRole::Pcap(number)) {
             Some(file) => Box::new(Capture::new(back_end, file, &format!("net {number}"))),
             None => back_end,
@@ -162,11 +162,27 @@ fn open_nets(
     Ok(cables)
 }
 
-fn open_net(number: u8, back: NetBackSpec, given: &mut Descriptors) -> Result<Box<dyn Net>, ServeError> {
+fn open_net(
+    number: u8,
+    back: NetBackSpec,
+    mac: [u8; 6],
+    given: &mut Descriptors,
+) -> Result<Box<dyn Net>, ServeError> {
     Ok(match back {
         NetBackSpec::None => Box::new(Unplugged),
         NetBackSpec::Tap => Box::new(Tap::new(given.take(FdRole::Tap(number))?)),
-        NetBackSpec::Nat { .. } => return Err(ServeError::Net(number, ErrorKind::Unsupported.into())),
+        NetBackSpec::Nat {
+            network,
+            dns,
+            forwards,
+        } => {
+            let forwards = (0..)
+                .zip(forwards)
+                .map(|(rule, forward)| Ok((forward, given.take(FdRole::Forward { net: number, rule })?)))
+                .collect::<Result<_, HandoverError>>()?;
+            let nat = Nat::new(network, mac, dns, forwards);
+            Box::new(nat.map_err(|error| ServeError::Net(number, error))?)
+        }
     })
 }
 

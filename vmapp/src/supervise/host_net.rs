@@ -49,7 +49,9 @@ fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => "; another program listens there: write another port",
         io::ErrorKind::PermissionDenied => "; ports below 1024 take root: write a higher one",
-        io::ErrorKind::AddrNotAvailable => "; the host has no such address: write 127.0.0.1 or one of its own",
+        io::ErrorKind::AddrNotAvailable => {
+            "; the host has no such address: write 127.0.0.1 or one of its own"
+        }
         _ => "",
     }
 }
@@ -138,7 +140,12 @@ fn listen(forward: &Forward) -> io::Result<OwnedFd> {
 /// The name servers of a resolv.conf(5), in order. An IPv6 zone (`fe80::1%eth0`) is left out: the server with it.
 fn name_servers(text: &str) -> Vec<IpAddr> {
     text.lines()
-        .filter_map(|line| line.trim_start().strip_prefix("nameserver")?.split_whitespace().next())
+        .filter_map(|line| {
+            line.trim_start()
+                .strip_prefix("nameserver")?
+                .split_whitespace()
+                .next()
+        })
         .filter_map(|address| address.parse().ok())
         .take(MAX_SERVERS)
         .collect()

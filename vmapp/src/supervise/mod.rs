@@ -98,11 +98,9 @@ impl StartError {
     /// 2 for what the user asked for and cannot have, 1 for what this host or installation lacks.
     fn status(&self) -> u8 {
         match self {
-            Self::Name(_)
-            | Self::BootFile { .. }
-            | Self::Console { .. }
-            | Self::Net(_)
-            | Self::Disk(_) => verdict::USAGE,
+            Self::Name(_) | Self::BootFile { .. } | Self::Console { .. } | Self::Net(_) | Self::Disk(_) => {
+                verdict::USAGE
+            }
             Self::Myself(_) | Self::Signals(_) | Self::Crossing(_) => verdict::FAILED,
         }
     }

@@ -6,15 +6,15 @@
 //! ([`Board::settle`]). It never blocks and never looks at the host.
 
 use crate::bus::{
-    Access, Change, Channelled, Claim, Line, Mmio, MmioMap, Overlap, PortIo, PortMap, Signal, Signals, Splitting, Timed,
-    Width, Wires,
+    Access, Change, Channelled, Claim, Line, Mmio, MmioMap, Overlap, PortIo, PortMap, Signal, Signals,
+    Splitting, Timed, Width, Wires,
 };
 use crate::dev::chipset::acpi::{self, AcpiConfig, AcpiError};
 use crate::dev::chipset::interrupts::Interrupts;
 use crate::dev::chipset::ioapic::{self, IoApic};
 use crate::dev::chipset::lapic::{self, LocalApic, TscScale};
 use crate::dev::chipset::pci::config::{Pin, Space, Window};
-use crate::dev::chipset::pci::{Moved, PciBus, PlugError, intx};
+use crate::dev::chipset::pci::{Moved, PciBus, PlugError, chipset, intx};
 use crate::dev::chipset::pic::PicPair;
 use crate::dev::chipset::pit::Pit;
 use crate::dev::chipset::pm::Pm;
@@ -79,8 +79,6 @@ mod wire {
     pub const RTC: u8 = 8;
     pub const SCI: u8 = crate::dev::chipset::pm::Pm::SCI_GSI;
     pub const AUX: u8 = 12;
-    pub const IDE_PRIMARY: u8 = 14;
-    pub const IDE_SECONDARY: u8 = 15;
 }
 
 /// Why a board could not be made.
@@ -207,9 +205,10 @@ impl Board {
                 channel: self.crossing.channel(self.spec.disk_channel(n))?,
             });
         }
-        let irqs = [self.line(wire::IDE_PRIMARY)?, self.line(wire::IDE_SECONDARY)?];
+        let [primary, secondary] = Ide::GSIS;
+        let irqs = [self.line(primary)?, self.line(secondary)?];
         let config = Ide::config_space().preset(slots::BAR4, &slots::IDE_BUS_MASTER.to_le_bytes());
-        self.pci.plug(slots::IDE, config)?;
+        self.pci.plug(chipset::IDE, config)?;
         self.ide = Some(Ide::new(drives, irqs, Arc::clone(memory)));
         for ports in Ide::PORTS {
             self.claim_ports(&ports, Splitting::Native, Part::Ide)?;
@@ -239,7 +238,7 @@ impl Board {
     /// The windows of PCI functions are where their base address registers say, if those are enabled.
     fn follow_pci(&mut self) {
         for Moved { devfn, decode } in self.pci.take_moved() {
-            let part = if devfn == slots::IDE {
+            let part = if devfn == chipset::IDE {
                 if let Some(ide) = &mut self.ide {
                     ide.set_bus_master(decode.bus_master);
                 }
@@ -339,18 +338,25 @@ impl Board {
         if last.is_none_or(|last| last > claim.last) {
             return self.unclaimed(width);
         }
-        let Some(device) = self.port_device(claim.device) else {
-            return self.unclaimed(width);
-        };
-        // Behind a base address register a device knows offsets, not ports.
-        let register = match claim.device {
-            Part::Lance(_) | Part::IdeBusMaster => port - claim.first,
-            _ => port,
-        };
-        let done = match op {
-            Op::Read => device.port_read(now, register, width),
-            Op::Write(value) => {
-                done_as(device.port_write(now, register, width, value as u32 & width.ones() as u32))
+        let write = |value: u64| value as u32 & width.ones() as u32;
+        let done = if let (Part::IdeBusMaster, Some(ide)) = (claim.device, &mut self.ide) {
+            let register = port - claim.first;
+            match op {
+                Op::Read => ide.bus_master_read(register, width),
+                Op::Write(value) => done_as(ide.bus_master_write(now, register, width, write(value))),
+            }
+        } else {
+            let Some(device) = self.port_device(claim.device) else {
+                return self.unclaimed(width);
+            };
+            // Behind a base address register a device knows offsets, not ports.
+            let register = match claim.device {
+                Part::Lance(_) => port - claim.first,
+                _ => port,
+            };
+            match op {
+                Op::Read => device.port_read(now, register, width),
+                Op::Write(value) => done_as(device.port_write(now, register, width, write(value))),
             }
         };
         if claim.device == Part::Pci {
@@ -364,7 +370,7 @@ impl Board {
         self.ports.find(port).is_some_and(|claim| match claim.device {
             Part::Uart => port == claim.first,
             Part::Ide => Ide::is_data_port(port),
-            Part::IdeBusMaster => Ide::is_bus_master_command(port - claim.first),
+            Part::IdeBusMaster => true,
             Part::Lance(n) => self
                 .lances
                 .get(n)
@@ -398,9 +404,8 @@ impl Board {
             Part::Uart => &mut self.uart,
             Part::DebugExit => self.debug_exit.as_mut()?,
             Part::Ide => self.ide.as_mut()?,
-            Part::IdeBusMaster => self.ide.as_mut()?.bus_master(),
             Part::Lance(n) => self.lances.get_mut(n)?,
-            Part::LocalApic | Part::IoApic => return None,
+            Part::LocalApic | Part::IoApic | Part::IdeBusMaster => return None,
         })
     }
 

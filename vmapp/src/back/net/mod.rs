@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`tap`] | `backend = "tap"`: an interface of the host |
+//! | [`nat`] | `backend = "nat"`: a private network whose router translates to sockets of the host |
 //! | [`none`] | `backend = "none"`: the cable is out |
 //! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
 //!
@@ -10,6 +11,7 @@
 //! holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame check
 //! sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
 
+pub mod nat;
 pub mod none;
 pub mod pcap;
 pub mod tap;

@@ -108,6 +108,11 @@ impl Ide {
         Access::Done(())
     }
 
+    /// Whether a legacy port moves data or commands; the others are latches.
+    pub fn is_data_port(port: u16) -> bool {
+        matches!(port, 0x1f0 | 0x1f7 | 0x170 | 0x177)
+    }
+
     /// A disk's channel has something; a number that is no disk's is ignored.
     pub fn pull(&mut self, channel: u8, now: Ns) {
         for cable in &mut self.cables {

@@ -122,6 +122,11 @@ impl Lance {
         self.bus_master = on;
     }
 
+    /// Whether an offset moves data or commands as the window stands now; RAP and the PROM are latches.
+    pub fn is_data_port(&self, offset: u16) -> bool {
+        self.registers.is_data_port(offset)
+    }
+
     /// Does what an access has committed, and shows the outcome on the interrupt wire.
     fn commit(&mut self, now: Ns, commit: Commit) {
         if commit.contains(Commit::HALT) {

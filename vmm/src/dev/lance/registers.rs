@@ -151,6 +151,16 @@ impl Registers {
         Some(Commit::empty())
     }
 
+    /// Whether an offset is RDP, RESET or BDP.
+    pub fn is_data_port(&self, offset: u16) -> bool {
+        let dwio = self.is_dwio();
+        let width = if dwio { Width::Dword } else { Width::Word };
+        matches!(
+            window::target(offset, width, dwio),
+            Some(Target::Rdp | Target::Reset | Target::Bdp)
+        )
+    }
+
     fn is_dwio(&self) -> bool {
         self.bcr(bcr::BSBC) & bcr::DWIO != 0
     }

@@ -12,10 +12,9 @@ pub const BAR0: u8 = 0x10;
 pub const BAR1: u8 = 0x14;
 /// The fifth.
 pub const BAR4: u8 = 0x20;
+const _: () = assert!(crate::dev::ide::Ide::BAR == 4);
 
-/// The IDE function of the PIIX3.
-pub const IDE: DevFn = DevFn::new(1, 1);
-/// Ports of its bus master, with the bit that says ports.
+/// Ports of the IDE function's bus master, with the bit that says ports.
 pub const IDE_BUS_MASTER: u32 = 0xc000 | 1;
 
 /// Device of the first network card: 3, where users of QEMU expect it.
