@@ -8,7 +8,7 @@ use super::read;
 use super::report::Findings;
 use super::schema::{Fallback, Needs, ROWS};
 use shared::msg::handover::MAX_BYTES;
-use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, OnReset};
+use shared::spec::{BootSpec, EngineChoice, IoSpec, KernelEntry, MachineSpec, OnReset};
 use std::path::PathBuf;
 
 /// The forms of `console.serial`.
@@ -76,6 +76,8 @@ pub struct Draft {
     pub on_reset: OnReset,
     /// `boot.cmdline`.
     pub cmdline: String,
+    /// `boot.entry`.
+    pub entry: KernelEntry,
     /// `io.notify` and `io.spin_us`.
     pub io: IoSpec,
     /// `io.ports`: waits for the first device with a data port.
@@ -125,6 +127,7 @@ impl Draft {
                 cmdline: self.cmdline.clone(),
                 initrd: self.host.initrd.is_some(),
                 modules: self.module_cmdlines.clone(),
+                entry: self.entry,
             },
         };
         MachineSpec {
