@@ -6,8 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tests::product::{GUESTS, Vm, skip};
+
+/// One kernel at a time: a software engine takes a core for itself, and the waits are for one that has it.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// How far the guest's date may be from the host's when its line arrives: the RTC has whole seconds, the line comes when
 /// it comes.
@@ -45,13 +49,14 @@ fn host_epoch() -> u64 {
     since.expect("a date after 1970").as_secs()
 }
 
-/// The machine of `examples/debian.toml` with files from elsewhere; a kernel that panics ends it.
-fn config(kernel: &Path, initrd: &Path) -> String {
+/// The machine of `examples/debian.toml` with files from elsewhere; a kernel that panics ends it. `more` goes to its boot
+/// section, `words` to its command line.
+fn config(kernel: &Path, initrd: &Path, more: &str, words: &str) -> String {
     let example = include_str!("../../examples/debian.toml");
     let line = |line: &str| match line.split(' ').next() {
-        Some("kernel") => format!("kernel = {kernel:?}\n"),
+        Some("kernel") => format!("kernel = {kernel:?}\n{more}\n"),
         Some("initrd") => format!("initrd = {initrd:?}\n"),
-        Some("cmdline") => "cmdline = \"console=ttyS0 quiet panic=-1\"\n".to_owned(),
+        Some("cmdline") => format!("cmdline = \"console=ttyS0 quiet panic=-1 {words}\"\n"),
         Some("[machine]") => "[machine]\non_reset = \"exit\"\n".to_owned(),
         _ => format!("{line}\n"),
     };
@@ -67,6 +72,7 @@ fn guest_date(output: &str) -> Option<u64> {
 
 #[test]
 fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hosts_time() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = match linux() {
         Ok(folder) => folder,
         Err(why) => return skip("linux", &why),
@@ -74,7 +80,7 @@ fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hos
     let temp = tempfile::tempdir().expect("a temporary folder");
     let image = temp.path().join("initrd.img");
     initrd(&folder, &image);
-    let mut vm = Vm::configured("debian", &config(&folder.join("vmlinuz"), &image));
+    let mut vm = Vm::configured("debian", &config(&folder.join("vmlinuz"), &image, "", ""));
     if let Err(why) = vm.fast_engine() {
         return skip("linux", &why);
     }
@@ -91,5 +97,34 @@ fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hos
     let output = vm.output();
     assert!(output.lines().any(|line| line == "selfcheck: ok"), "{output}");
     assert!(apart <= DATE_TOLERANCE, "{apart} s apart\n{output}");
+    assert_eq!(status.code(), Some(0), "{output}\n{}", vm.errors());
+}
+
+#[test]
+fn a_debian_kernel_boots_through_its_real_mode_setup_and_the_bios() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = match linux() {
+        Ok(folder) => folder,
+        Err(why) => return skip("linux-real16", &why),
+    };
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let image = temp.path().join("initrd.img");
+    initrd(&folder, &image);
+    let entry = "entry = \"real16\"";
+    let text = config(&folder.join("vmlinuz"), &image, entry, "selfcheck");
+    let mut vm = Vm::configured("debian-real16", &text);
+    if let Err(why) = vm.fast_engine() {
+        return skip("linux-real16", &why);
+    }
+    let status = vm.end();
+    let output = vm.output();
+    assert!(
+        output.starts_with("\u{1b}[0m\u{1b}[2J"),
+        "the setup code sets a video mode\n{output}"
+    );
+    assert!(
+        output.lines().any(|line| line.trim_end() == "selfcheck: ok"),
+        "{output}"
+    );
     assert_eq!(status.code(), Some(0), "{output}\n{}", vm.errors());
 }
