@@ -44,6 +44,17 @@ pub enum EngineChoice {
     Interp,
 }
 
+/// By which of its entries a Linux image is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelEntry {
+    /// The 64-bit one if there is one, else the 16-bit one.
+    #[default]
+    Auto,
+    /// The 16-bit one, with a BIOS.
+    Real16,
+}
+
 /// What the vCPU starts with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,6 +67,8 @@ pub enum BootSpec {
         initrd: bool,
         /// Command line of each Multiboot module, one descriptor each.
         modules: Vec<String>,
+        /// How a bzImage is entered.
+        entry: KernelEntry,
     },
     /// Flat real-mode image, entered at 0000:7C00.
     Image,

@@ -1,5 +1,6 @@
 //! The guests of this tree are what the boot loaders take them for.
 
+use shared::spec::KernelEntry;
 use std::fs::File;
 use std::path::Path;
 use vmm::boot::{Boot, load};
@@ -26,6 +27,7 @@ fn every_guest_is_recognised_and_fits_the_least_sensible_machine() {
             cmdline: String::new(),
             initrd: None,
             modules: Vec::new(),
+            entry: KernelEntry::Auto,
         };
         let loaded = load(&boot, &memory, None).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(loaded.what, what, "{name}");

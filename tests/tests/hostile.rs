@@ -5,7 +5,7 @@
 use shared::abi::{Layout, RingOffsets};
 use shared::mem::Memory;
 use shared::msg::handover::{FdRole, FromVmm, Outcome, ToVmm};
-use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, Notify, OnReset};
+use shared::spec::{BootSpec, EngineChoice, IoSpec, KernelEntry, MachineSpec, Notify, OnReset};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -51,6 +51,7 @@ impl Vmm {
                 cmdline: format!("hello.elf {words}"),
                 initrd: false,
                 modules: Vec::new(),
+                entry: KernelEntry::Auto,
             },
             on_reset: OnReset::Exit,
             debug_exit: None,

@@ -3,7 +3,7 @@
 //!
 //! Says that it skips where the kernel, or an engine that boots it in two minutes, is missing.
 
-use tests::linux::{Linux, host_epoch};
+use tests::linux::{Linux, host_epoch, passes};
 use tests::product::{Vm, skip};
 
 /// How far the guest's date may be from the host's when its line arrives: the RTC has whole seconds, the line comes when
@@ -40,5 +40,29 @@ fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hos
     let output = vm.output();
     assert!(output.lines().any(|line| line == "selfcheck: ok"), "{output}");
     assert!(apart <= DATE_TOLERANCE, "{apart} s apart\n{output}");
+    assert_eq!(status.code(), Some(0), "{output}\n{}", vm.errors());
+}
+
+#[test]
+fn a_debian_kernel_boots_through_its_real_mode_setup_and_the_bios() {
+    let linux = match Linux::get() {
+        Ok(linux) => linux,
+        Err(why) => return skip("linux-real16", why),
+    };
+    let config = linux.config("debian-real16", "selfcheck", "");
+    let mut vm = Vm::configured(
+        "debian-real16",
+        &config.replace("[boot]", "[boot]\nentry = \"real16\""),
+    );
+    if let Err(why) = vm.fast_engine() {
+        return skip("linux-real16", &why);
+    }
+    passes(&mut vm, "selfcheck");
+    let status = vm.end();
+    let output = vm.output();
+    assert!(
+        output.starts_with("\u{1b}[0m\u{1b}[2J"),
+        "the setup code sets a video mode\n{output}"
+    );
     assert_eq!(status.code(), Some(0), "{output}\n{}", vm.errors());
 }

@@ -10,7 +10,7 @@ use super::report::Findings;
 use super::schema::{Fallback, Needs, ROWS, Row, Section};
 use crate::back::disk::open::overlay_path;
 use shared::msg::handover::MAX_BYTES;
-use shared::spec::{BootSpec, EngineChoice, IoSpec, MachineSpec, OnReset};
+use shared::spec::{BootSpec, EngineChoice, IoSpec, KernelEntry, MachineSpec, OnReset};
 use std::path::PathBuf;
 
 /// The forms of `console.serial`.
@@ -82,6 +82,8 @@ pub struct Draft {
     pub on_reset: OnReset,
     /// `boot.cmdline`.
     pub cmdline: String,
+    /// `boot.entry`.
+    pub entry: KernelEntry,
     /// The `[io]` section.
     pub io: IoSpec,
     /// Files, devices' back ends and console.
@@ -159,6 +161,7 @@ impl Draft {
                 cmdline: self.cmdline.clone(),
                 initrd: self.host.initrd.is_some(),
                 modules: self.module_cmdlines.clone(),
+                entry: self.entry,
             },
         };
         MachineSpec {

@@ -6,7 +6,7 @@
 use super::device::{DiskImage, DiskMode, Forward, NetBackend};
 use super::draft::{ConsoleBackend, Draft, Module};
 use shared::spec::{
-    EngineChoice, IoSpec, MAX_DISKS, MAX_MEMORY, MAX_NETS, MIN_MEMORY, Notify, OnReset, Ports,
+    EngineChoice, IoSpec, KernelEntry, MAX_DISKS, MAX_MEMORY, MAX_NETS, MIN_MEMORY, Notify, OnReset, Ports,
 };
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -238,8 +238,8 @@ pub const ROWS: &[Row] = &[
         kind: Kind::Path(|draft, path| draft.host.kernel = Some(path)),
         default: Fallback::Unset,
         needs: Needs::Nothing,
-        meaning: "Kernel to start without firmware: a bzImage, a PVH vmlinux or a Multiboot 1 ELF, told apart by their \
-                  headers. Either this or boot.image.",
+        meaning: "Kernel to start: a bzImage, a real-mode Linux image such as ipxe.lkrn, a PVH vmlinux or a Multiboot 1 \
+                  ELF, told apart by their headers. Either this or boot.image.",
         example: r#""vmlinuz""#,
     },
     Row {
@@ -266,6 +266,18 @@ pub const ROWS: &[Row] = &[
         meaning: "Multiboot modules, at most 32. The text up to the first space is the file; the whole text is the \
                   module's command line.",
         example: r#"["server.elf --verbose"]"#,
+    },
+    Row {
+        key: "boot.entry",
+        kind: Kind::Choice(&[
+            ("auto", |draft| draft.entry = KernelEntry::Auto),
+            ("real16", |draft| draft.entry = KernelEntry::Real16),
+        ]),
+        default: Fallback::Is(r#""auto""#),
+        needs: Needs::Kernel,
+        meaning: "How a Linux image is entered: in 64-bit mode, or in real mode with a small BIOS where it has no 64-bit \
+                  entry, as iPXE's ipxe.lkrn (auto); or always in real mode (real16).",
+        example: r#""real16""#,
     },
     Row {
         key: "boot.image",

@@ -1,4 +1,5 @@
-//! Linux bzImage by the 64-bit boot protocol (Linux Documentation/arch/x86/boot.rst and zero-page.rst).
+//! Linux bzImage by the 64-bit boot protocol (Linux Documentation/arch/x86/boot.rst and zero-page.rst), and the choice
+//! between it and the 16-bit one ([`real16`]): an image without a 64-bit entry is entered in real mode.
 //!
 //! The image goes where it prefers to run (`pref_address`). A relocatable kernel could be put lower, but would move
 //! itself up to that address all the same and need `init_size` bytes from there, so nothing would be gained.
@@ -6,8 +7,9 @@
 use super::e820::{self, Entry20};
 use super::longmode;
 use super::place::{CMDLINE, EXTENDED, Places, ZERO_PAGE, write_line};
-use super::{BootError, Loaded, Piece, Place, Request};
+use super::{BootError, Loaded, Piece, Place, Request, real16};
 use crate::mem::GuestMemory;
+use shared::spec::KernelEntry;
 use std::mem::offset_of;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -15,67 +17,82 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 const BOOT_FLAG: u16 = 0xaa55;
 const HEADER_MAGIC: [u8; 4] = *b"HdrS";
 /// First protocol with `xloadflags`.
-const OLDEST: u16 = 0x020c;
-const SECTOR: u64 = 512;
-/// Where the setup header begins, in the file and in the zero page.
-const HEADER_AT: usize = 0x1f1;
+const WITH_XLOADFLAGS: u16 = 0x020c;
+pub(super) const SECTOR: u64 = 512;
 /// The header ends this many bytes plus the byte at 0x201 into the file.
 const HEADER_END_BASE: usize = 0x202;
 /// `setup_sects` of 0 means this.
-const DEFAULT_SETUP_SECTORS: u8 = 4;
+const DEFAULT_SETUP_SECTORS: u64 = 4;
 /// The 64-bit entry, from the start of the protected-mode part.
 const ENTRY_64: u64 = 0x200;
 /// `loadflags`: the protected-mode part belongs at or above 1 MiB.
-const LOADED_HIGH: u8 = 1 << 0;
+pub(super) const LOADED_HIGH: u8 = 1 << 0;
 /// `xloadflags`: there is a 64-bit entry.
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// `type_of_loader`: one without an assigned number.
-const LOADER_UNDEFINED: u8 = 0xff;
+pub(super) const LOADER_UNDEFINED: u8 = 0xff;
 const E820_MOST: usize = 128;
 const RSI: usize = 6;
 
 /// `struct setup_header`, protocol 2.15, and room for what later ones add.
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct SetupHeader {
+pub(super) struct SetupHeader {
     setup_sects: u8,
     root_flags: U16,
     syssize: U32,
     ram_size: U16,
-    vid_mode: U16,
+    pub(super) vid_mode: U16,
     root_dev: U16,
     boot_flag: U16,
     jump: [u8; 2],
     header: [u8; 4],
-    version: U16,
+    pub(super) version: U16,
     realmode_switch: U32,
     start_sys_seg: U16,
     kernel_version: U16,
-    type_of_loader: u8,
-    loadflags: u8,
+    pub(super) type_of_loader: u8,
+    pub(super) loadflags: u8,
     setup_move_size: U16,
     code32_start: U32,
-    ramdisk_image: U32,
-    ramdisk_size: U32,
+    pub(super) ramdisk_image: U32,
+    pub(super) ramdisk_size: U32,
     bootsect_kludge: U32,
-    heap_end_ptr: U16,
+    pub(super) heap_end_ptr: U16,
     ext_loader_ver: u8,
     ext_loader_type: u8,
-    cmd_line_ptr: U32,
-    initrd_addr_max: U32,
+    pub(super) cmd_line_ptr: U32,
+    pub(super) initrd_addr_max: U32,
     kernel_alignment: U32,
     relocatable_kernel: u8,
     min_alignment: u8,
     xloadflags: U16,
-    cmdline_size: U32,
+    pub(super) cmdline_size: U32,
     hardware_subarch: U32,
     hardware_subarch_data: U64,
     payload_offset: U32,
     payload_length: U32,
     setup_data: U64,
-    pref_address: U64,
-    init_size: U32,
+    pub(super) pref_address: U64,
+    pub(super) init_size: U32,
     later: [u8; 0x290 - 0x264],
+}
+
+impl SetupHeader {
+    /// Where it begins, in the file and in the zero page.
+    pub(super) const AT: usize = 0x1f1;
+
+    /// Sectors of setup code behind the first.
+    pub(super) fn setup_sectors(&self) -> u64 {
+        match self.setup_sects {
+            0 => DEFAULT_SETUP_SECTORS,
+            n => n.into(),
+        }
+    }
+
+    fn has_64_bit_entry(&self) -> bool {
+        self.version.get() >= WITH_XLOADFLAGS && self.xloadflags.get() & XLF_KERNEL_64 != 0
+    }
 }
 
 /// `struct boot_params`, as far as a boot loader fills it.
@@ -93,33 +110,50 @@ struct ZeroPage {
     rest: [u8; 0x1000 - 0x2d0 - 20 * E820_MOST],
 }
 
+/// From which protocol on the header reaches how far, as far as a loader reads it; newest first.
+const ENDS: [(u16, usize); 4] = [
+    (0x020a, offset_of!(SetupHeader, later)),
+    (0x0206, offset_of!(SetupHeader, hardware_subarch)),
+    (0x0203, offset_of!(SetupHeader, kernel_alignment)),
+    (0x0202, offset_of!(SetupHeader, initrd_addr_max)),
+];
+
 const _: () = assert!(
-    size_of::<SetupHeader>() == 0x290 - HEADER_AT
-        && HEADER_AT + offset_of!(SetupHeader, header) == 0x202
-        && HEADER_AT + offset_of!(SetupHeader, code32_start) == 0x214
-        && HEADER_AT + offset_of!(SetupHeader, cmd_line_ptr) == 0x228
-        && HEADER_AT + offset_of!(SetupHeader, xloadflags) == 0x236
-        && HEADER_AT + offset_of!(SetupHeader, pref_address) == 0x258
-        && HEADER_AT + offset_of!(SetupHeader, init_size) == 0x260
+    size_of::<SetupHeader>() == 0x290 - SetupHeader::AT
+        && SetupHeader::AT + offset_of!(SetupHeader, header) == 0x202
+        && SetupHeader::AT + offset_of!(SetupHeader, code32_start) == 0x214
+        && SetupHeader::AT + offset_of!(SetupHeader, cmd_line_ptr) == 0x228
+        && SetupHeader::AT + offset_of!(SetupHeader, xloadflags) == 0x236
+        && SetupHeader::AT + offset_of!(SetupHeader, pref_address) == 0x258
+        && SetupHeader::AT + offset_of!(SetupHeader, init_size) == 0x260
         && offset_of!(ZeroPage, e820_entries) == 0x1e8
-        && offset_of!(ZeroPage, header) == HEADER_AT
+        && offset_of!(ZeroPage, header) == SetupHeader::AT
         && offset_of!(ZeroPage, e820_table) == 0x2d0
         && size_of::<ZeroPage>() == 0x1000
 );
 
 /// Whether a file that begins so is a Linux kernel image of any age.
 pub(super) fn is_one(head: &[u8]) -> bool {
-    let at = |offset: usize| head.get(HEADER_AT + offset..);
+    let at = |offset: usize| head.get(SetupHeader::AT + offset..);
     at(offset_of!(SetupHeader, header)).is_some_and(|b| b.starts_with(&HEADER_MAGIC))
         && at(offset_of!(SetupHeader, boot_flag)).is_some_and(|b| b.starts_with(&BOOT_FLAG.to_le_bytes()))
 }
 
 /// Loads an image for which [`is_one`] said yes.
-pub(super) fn load(request: &Request, memory: &GuestMemory, mut places: Places) -> Result<Loaded, BootError> {
+pub(super) fn load(
+    request: &Request,
+    entry: KernelEntry,
+    memory: &GuestMemory,
+    mut places: Places,
+) -> Result<Loaded, BootError> {
     if request.modules() > 0 {
         return Err(BootError::ModulesRefused(request.modules()));
     }
     let header = header(request)?;
+    if entry == KernelEntry::Real16 || !header.has_64_bit_entry() {
+        return real16::load(request, header, memory);
+    }
+    check_64_bit(&header)?;
     let at = load_kernel(request, &header, memory, &mut places)?;
     let (ramdisk_image, ramdisk_size) = load_initrd(request, &header, memory, &mut places)?;
     write_line(
@@ -154,35 +188,37 @@ pub(super) fn load(request: &Request, memory: &GuestMemory, mut places: Places) 
     })
 }
 
-/// The setup header, as long as it says it is, refused where this loader cannot go by it.
+/// The setup header, as long as it says it is, zero behind that; refused where its protocol version has more.
 fn header(request: &Request) -> Result<SetupHeader, BootError> {
     let mut header = SetupHeader::new_zeroed();
     let length = request.head.get(HEADER_END_BASE - 1).copied().unwrap_or(0);
     let end = HEADER_END_BASE + usize::from(length);
     let bytes = header.as_mut_bytes();
-    let wanted = bytes.len().min(end - HEADER_AT);
+    let wanted = bytes.len().min(end - SetupHeader::AT);
     request
         .kernel
-        .read(HEADER_AT as u64, &mut bytes[..wanted], "setup header")?;
-    if header.version.get() < OLDEST {
-        return Err(BootError::OldProtocol {
-            version: header.version.get(),
-        });
-    }
-    if end < HEADER_AT + offset_of!(SetupHeader, later) {
+        .read(SetupHeader::AT as u64, &mut bytes[..wanted], "setup header")?;
+    let version = header.version.get();
+    let least = ENDS
+        .iter()
+        .find(|(since, _)| version >= *since)
+        .map_or(0, |&(_, end)| end);
+    if wanted < least {
         return Err(malformed(
             "its setup header is too short for its protocol version",
         ));
     }
-    if header.xloadflags.get() & XLF_KERNEL_64 == 0 {
-        return Err(BootError::No64BitEntry);
-    }
+    Ok(header)
+}
+
+/// Refuses what the 64-bit entry cannot be used with.
+fn check_64_bit(header: &SetupHeader) -> Result<(), BootError> {
     if header.loadflags & LOADED_HIGH == 0 || header.pref_address.get() < EXTENDED {
         return Err(malformed(
             "it asks to be loaded below 1 MiB, which no 64-bit kernel can be",
         ));
     }
-    Ok(header)
+    Ok(())
 }
 
 /// Loads the protected-mode part; gives its address.
@@ -192,33 +228,39 @@ fn load_kernel(
     memory: &GuestMemory,
     places: &mut Places,
 ) -> Result<u64, BootError> {
+    let (from, size) = protected_part(request, header, ENTRY_64 + 1)?;
+    let at = header.pref_address.get();
+    let reach = size.max(header.init_size.get().into());
+    places.claim(Place::File(Piece::Kernel), at, reach)?;
+    request
+        .kernel
+        .copy(from, size, memory, at, "protected-mode kernel")?;
+    Ok(at)
+}
+
+/// The protected-mode part in the file, as long as the header says and at least `least` bytes: its place and its size, with
+/// all that follows, for the header's figure is rounded and a signature may be appended.
+pub(super) fn protected_part(
+    request: &Request,
+    header: &SetupHeader,
+    least: u64,
+) -> Result<(u64, u64), BootError> {
     let kernel = &request.kernel;
-    let sectors = match header.setup_sects {
-        0 => DEFAULT_SETUP_SECTORS,
-        n => n,
-    };
-    let from = (u64::from(sectors) + 1) * SECTOR;
+    let from = (header.setup_sectors() + 1) * SECTOR;
     let declared = u64::from(header.syssize.get()) * 16;
-    let part = "protected-mode kernel";
     // Counted in paragraphs of 16 bytes: the last one need not be whole (Memtest86+ 6 is such a file).
     let missing = (from + declared).saturating_sub(kernel.len());
-    let least = if missing < 16 {
+    let held = if missing < 16 {
         declared.saturating_sub(missing)
     } else {
         declared
     };
-    kernel.check(from, least.max(ENTRY_64 + 1), part)?;
-    // All that follows, not just `declared`: it is rounded, and a signature may be appended.
-    let size = kernel.len() - from;
-    let at = header.pref_address.get();
-    let reach = size.max(header.init_size.get().into());
-    places.claim(Place::File(Piece::Kernel), at, reach)?;
-    kernel.copy(from, size, memory, at, part)?;
-    Ok(at)
+    kernel.check(from, held.max(least), "protected-mode kernel")?;
+    Ok((from, kernel.len() - from))
 }
 
 /// Loads the initrd as high as the kernel can reach; gives address and size, 0 where there is none.
-fn load_initrd(
+pub(super) fn load_initrd(
     request: &Request,
     header: &SetupHeader,
     memory: &GuestMemory,

@@ -38,7 +38,11 @@ pub enum Place {
     Segment(usize),
     /// Our boot tables below 256 KiB.
     Tables,
-    /// E0000-FFFFF, where the ACPI tables lie.
+    /// The real-mode code of a kernel, with its heap, stack and command line.
+    Setup,
+    /// The BIOS's vectors and data.
+    BiosData,
+    /// E0000-FFFFF, where the ACPI tables and the BIOS lie.
     Firmware,
 }
 
@@ -48,6 +52,8 @@ impl fmt::Display for Place {
             Self::File(piece) => piece.fmt(f),
             Self::Segment(n) => write!(f, "program header {n} of the kernel"),
             Self::Tables => f.write_str("the boot tables"),
+            Self::Setup => f.write_str("the kernel's real-mode code"),
+            Self::BiosData => f.write_str("the BIOS's data"),
             Self::Firmware => f.write_str("the ACPI tables"),
         }
     }
@@ -105,17 +111,17 @@ pub enum BootError {
         /// What is wrong.
         why: &'static str,
     },
-    /// A bzImage of before Linux 3.8.
+    /// An image of before Linux 2.4.
     #[error(
-        "the kernel speaks boot protocol {}.{:02}, 2.12 or later is needed (Linux 3.8, 2013)", .version >> 8, .version & 0xff
+        "the kernel speaks boot protocol {}.{:02}, 2.02 or later is needed (Linux 2.4, 2001)", .version >> 8, .version & 0xff
     )]
     OldProtocol {
         /// As in the header: major in the high byte.
         version: u16,
     },
-    /// A bzImage for 32-bit machines.
-    #[error("the kernel has no 64-bit entry (xloadflags bit 0 is clear): use one built with CONFIG_X86_64=y")]
-    No64BitEntry,
+    /// A real-mode entry asked of a kernel that has none.
+    #[error("only a Linux image has a real-mode entry, and the kernel is none: remove entry = \"real16\"")]
+    NoRealModeEntry,
     /// A Multiboot header with requirements nobody here knows.
     #[error(
         "the kernel's Multiboot header requires features {0:#06x}; only 0x0001, 0x0002 and 0x0004 are known"

@@ -6,6 +6,7 @@
 //! | found | loaded as | module |
 //! |---|---|---|
 //! | `HdrS` at 0x202 | Linux bzImage, 64-bit entry | `bzimage` |
+//! | the same without a 64-bit entry (iPXE, 32-bit kernels), or with `entry = "real16"` | Linux image, 16-bit entry with a BIOS | `real16`, `bios` |
 //! | a Multiboot 1 header in the first 8192 bytes | Multiboot 1, so an ELF with both headers is Multiboot | `multiboot` |
 //! | an ELF with a `XEN_ELFNOTE_PHYS32_ENTRY` note | PVH | `pvh` |
 //! | `[boot] image` (no detection) | flat real-mode image at 7C00 | `image` |
@@ -13,6 +14,7 @@
 //! The files are the user's, but nothing in them is trusted: a malformed one is a [`BootError`] that says what does not
 //! fit and by how much, never a panic, an endless loop, or an allocation that grows with the file.
 
+mod bios;
 mod bzimage;
 mod e820;
 mod elf;
@@ -22,6 +24,7 @@ mod longmode;
 mod multiboot;
 mod place;
 mod pvh;
+mod real16;
 mod source;
 
 #[cfg(test)]
@@ -37,7 +40,7 @@ pub use error::{BootError, Piece, Place};
 use crate::engine::state::CpuState;
 use crate::mem::GuestMemory;
 use place::Places;
-use shared::spec::MAX_MODULES;
+use shared::spec::{KernelEntry, MAX_MODULES};
 use source::Source;
 use std::fs::File;
 
@@ -57,6 +60,8 @@ pub enum Boot {
         initrd: Option<File>,
         /// Modules with their command lines; not for a bzImage.
         modules: Vec<(File, String)>,
+        /// How a bzImage is entered; the other kinds have one way only.
+        entry: KernelEntry,
     },
     /// Flat real-mode image.
     Image(File),
@@ -67,7 +72,7 @@ pub enum Boot {
 pub struct Loaded {
     /// How the vCPU starts.
     pub state: CpuState,
-    /// What was recognised, for the log: `bzImage 64-bit`, `PVH ELF`, `Multiboot 1 ELF`, `Multiboot 1 image`,
+    /// What was recognised, for the log: `bzImage 64-bit`, `bzImage 16-bit`, `PVH ELF`, `Multiboot 1 ELF`, `Multiboot 1 image`,
     /// `flat image`.
     pub what: &'static str,
     /// The memory map as the guest is told it, ascending.
@@ -86,6 +91,7 @@ pub fn load(boot: &Boot, memory: &GuestMemory, rsdp_at: Option<u64>) -> Result<L
             cmdline,
             initrd,
             modules,
+            entry,
         } => {
             let kernel = Source::new(Piece::Kernel, kernel)?;
             let request = Request {
@@ -97,7 +103,10 @@ pub fn load(boot: &Boot, memory: &GuestMemory, rsdp_at: Option<u64>) -> Result<L
             };
             let places = Places::new(memory);
             if bzimage::is_one(&request.head) {
-                return bzimage::load(&request, memory, places);
+                return bzimage::load(&request, *entry, memory, places);
+            }
+            if *entry == KernelEntry::Real16 {
+                return Err(BootError::NoRealModeEntry);
             }
             if let Some(header) = multiboot::find(&request.head) {
                 return multiboot::load(&request, header, memory, places);

@@ -13,6 +13,9 @@
 //! | 20000 | command line |
 //! | 21000-30FFF | module command lines |
 //! | E0000-FFFFF | ACPI tables, made elsewhere |
+//!
+//! A guest that is entered in real mode gets none of these but the last. The BIOS then has its data below 600 and lies at
+//! FE000-FFFFF (`bios`).
 
 use super::{BootError, Piece, Place};
 use crate::mem::{GuestMemory, LOW_END, PCI_HOLE};
@@ -35,6 +38,8 @@ pub(super) const MODULE_LIST: u64 = 0x1_2000;
 pub(super) const CMDLINE: u64 = 0x2_0000;
 /// Module command lines, one after the other, each with its zero byte.
 pub(super) const MODULE_LINES: u64 = 0x2_1000;
+/// End of what the BIOS has in low memory: vectors, data area, and the page they share with what programs leave there.
+const BIOS_DATA_END: u64 = 0x1000;
 /// End of the boot tables.
 const TABLES_END: u64 = 0x4_0000;
 /// Where the ACPI tables begin; they reach up to [`EXTENDED`].
@@ -76,10 +81,19 @@ pub(super) struct Places<'m> {
 impl<'m> Places<'m> {
     /// With the boot tables and the ACPI area taken.
     pub fn new(memory: &'m GuestMemory) -> Self {
-        let tables = Claim {
-            what: Place::Tables,
+        Self::below(memory, Place::Tables, TABLES_END)
+    }
+
+    /// With the BIOS's and the ACPI area taken: for a guest that is entered in real mode.
+    pub fn beside_bios(memory: &'m GuestMemory) -> Self {
+        Self::below(memory, Place::BiosData, BIOS_DATA_END)
+    }
+
+    fn below(memory: &'m GuestMemory, what: Place, end: u64) -> Self {
+        let low = Claim {
+            what,
             at: 0,
-            len: TABLES_END,
+            len: end,
         };
         let firmware = Claim {
             what: Place::Firmware,
@@ -88,7 +102,7 @@ impl<'m> Places<'m> {
         };
         Self {
             memory,
-            claims: vec![tables, firmware],
+            claims: vec![low, firmware],
         }
     }
 

@@ -3,6 +3,7 @@
 use super::samples::{self, file, kernel, put, segment};
 use super::tests::{RSDP, bytes_at, memory, with};
 use super::{Boot, BootError, load};
+use crate::engine::state::CS;
 use proptest::prelude::*;
 
 fn refusal(boot: &Boot) -> String {
@@ -30,8 +31,6 @@ fn refused(table: Vec<Refusal>) {
 fn a_damaged_bzimage_is_refused_in_its_own_words() {
     let bz = samples::bzimage;
     refused(vec![
-        (bz(), &[(0x206, &[0x0b, 2])], "boot protocol 2.11, 2.12 or later"),
-        (bz(), &[(0x236, &[0, 0])], "no 64-bit entry"),
         (bz(), &[(0x211, &[0])], "below 1 MiB"),
         (bz(), &[(0x201, &[0x20])], "setup header is too short"),
         (
@@ -56,6 +55,60 @@ fn a_damaged_bzimage_is_refused_in_its_own_words() {
         ),
         (bz(), &[(0x258, &[0xff; 8])], "never RAM"),
     ]);
+}
+
+#[test]
+fn a_damaged_image_for_real_mode_is_refused_in_its_own_words() {
+    let lkrn = samples::lkrn;
+    refused(vec![
+        (
+            lkrn(),
+            &[(0x206, &[0x01, 2])],
+            "boot protocol 2.01, 2.02 or later is needed (Linux 2.4, 2001)",
+        ),
+        (lkrn(), &[(0x201, &[0x39])], "setup header is too short"),
+        (lkrn(), &[(0x206, &[0x0b, 2])], "setup header is too short"),
+        (
+            lkrn(),
+            &[(0x1f1, &[11])],
+            "real-mode setup code ends at byte 6144, the file has 5632 (512 missing)",
+        ),
+        (
+            lkrn(),
+            &[(0x1f1, &[0xff])],
+            "its real-mode setup code leaves no room for its stack in 64 KiB",
+        ),
+        (
+            lkrn(),
+            &[(0x1f4, &[0, 2])],
+            "protected-mode kernel ends at byte 9728, the file has 5632 (4096 missing)",
+        ),
+    ]);
+    let elf = kernel(&samples::pvh_elf());
+    assert_eq!(
+        refusal(&samples::in_real_mode(elf)),
+        "only a Linux image has a real-mode entry, and the kernel is none: remove entry = \"real16\""
+    );
+    let mut huge = samples::bzimage();
+    put(&mut huge, 0x236, &[0, 0]);
+    put(&mut huge, 0x260, &0x0800_0000u32.to_le_bytes());
+    assert!(refusal(&kernel(&huge)).contains("raise [machine] memory by 98M, to at least 130M"));
+    put(&mut huge, 0x258, &[0xff; 8]);
+    assert!(refusal(&kernel(&huge)).contains("never RAM"));
+    let mut low = samples::lkrn();
+    put(&mut low, 0x211, &[0]);
+    put(&mut low, 0x1f4, &0u32.to_le_bytes());
+    low.resize(3 * 512 + 0x8_0001, 0);
+    assert_eq!(
+        refusal(&kernel(&low)),
+        "the kernel (0x10000..0x90001) overlaps the kernel's real-mode code (0x90000..0xa0000)"
+    );
+    let long = "x".repeat(300);
+    let mut old = samples::lkrn();
+    put(&mut old, 0x206, &[0x05, 2]);
+    assert!(refusal(&with(kernel(&old), &long, None, &[])).contains("at most 255 fit"));
+    let long = "x".repeat(2048);
+    assert!(refusal(&with(kernel(&samples::lkrn()), &long, None, &[])).contains("at most 2047 fit"));
 }
 
 #[test]
@@ -208,6 +261,7 @@ fn a_refused_elf_leaves_guest_memory_untouched() {
 fn any_sample() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(samples::bzimage()),
+        Just(samples::lkrn()),
         Just(samples::pvh_elf()),
         Just(samples::multiboot_elf(false)),
         Just(samples::multiboot_elf(true)),
@@ -223,6 +277,7 @@ proptest! {
         damage in prop::collection::vec((0usize..0x280, prop_oneof![Just(0u8), Just(0x7f), Just(0xff), any::<u8>()]), 0..12),
         cut in prop_oneof![3 => Just(0usize), 1 => 0usize..0x1a00],
         initrd in 0usize..3,
+        real16: bool,
     ) {
         for (at, byte) in damage {
             if let Some(slot) = image.get_mut(at) {
@@ -233,8 +288,10 @@ proptest! {
         let memory = memory();
         let extra = vec![0xee; initrd * 4096];
         let boot = with(kernel(&image), "line", (initrd > 0).then_some(&extra), &[]);
+        let boot = if real16 { samples::in_real_mode(boot) } else { boot };
         if let Ok(loaded) = load(&boot, &memory, Some(RSDP)) {
-            prop_assert!(memory.is_ram(loaded.state.rip, 1));
+            let code = &loaded.state.segments.user[CS];
+            prop_assert!(memory.is_ram(code.base + loaded.state.rip, 1));
         }
         prop_assert_eq!(bytes_at(&memory, RSDP, 64), [0; 64], "the ACPI area is not the loader's");
     }

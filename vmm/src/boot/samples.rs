@@ -1,6 +1,7 @@
 //! Small valid images of every kind, made byte by byte, for the tests to load whole and to damage.
 
 use super::Boot;
+use shared::spec::KernelEntry;
 use std::fs::File;
 use std::io::Write;
 
@@ -22,6 +23,25 @@ pub fn bzimage() -> Vec<u8> {
     put(&mut image, 0x258, &0x20_0000u64.to_le_bytes()); // pref_address
     put(&mut image, 0x260, &0x10_0000u32.to_le_bytes()); // init_size
     for (n, byte) in image[5 * 512..].iter_mut().enumerate() {
+        *byte = n as u8;
+    }
+    image
+}
+
+/// An image for real mode of protocol 2.07, as iPXE's: 2 setup sectors, 0x1000 bytes behind.
+pub fn lkrn() -> Vec<u8> {
+    let mut image = vec![0x90; 3 * 512 + 0x1000];
+    image[0x1f1..0x268].fill(0);
+    put(&mut image, 0x1f1, &[2]); // setup_sects
+    put(&mut image, 0x1f4, &0x100u32.to_le_bytes()); // syssize
+    put(&mut image, 0x1fe, &0xaa55u16.to_le_bytes());
+    put(&mut image, 0x200, &[0xeb, 0x46]); // jump: the header ends at 0x248
+    put(&mut image, 0x202, b"HdrS");
+    put(&mut image, 0x206, &0x0207u16.to_le_bytes());
+    put(&mut image, 0x211, &[1]); // LOADED_HIGH
+    put(&mut image, 0x22c, &0xffff_ffffu32.to_le_bytes()); // initrd_addr_max
+    put(&mut image, 0x238, &0x7ffu32.to_le_bytes()); // cmdline_size
+    for (n, byte) in image[3 * 512..].iter_mut().enumerate() {
         *byte = n as u8;
     }
     image
@@ -160,6 +180,26 @@ pub fn file(content: &[u8]) -> File {
     file
 }
 
+/// The same kernel, to be entered in real mode.
+pub fn in_real_mode(boot: Boot) -> Boot {
+    match boot {
+        Boot::Kernel {
+            kernel,
+            cmdline,
+            initrd,
+            modules,
+            ..
+        } => Boot::Kernel {
+            kernel,
+            cmdline,
+            initrd,
+            modules,
+            entry: KernelEntry::Real16,
+        },
+        other @ Boot::Image(_) => other,
+    }
+}
+
 /// A kernel alone.
 pub fn kernel(image: &[u8]) -> Boot {
     Boot::Kernel {
@@ -167,5 +207,6 @@ pub fn kernel(image: &[u8]) -> Boot {
         cmdline: String::new(),
         initrd: None,
         modules: Vec::new(),
+        entry: KernelEntry::Auto,
     }
 }

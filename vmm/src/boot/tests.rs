@@ -2,6 +2,7 @@
 
 use super::samples::{self, file, kernel, put, segment};
 use super::{Boot, Loaded, MapEntry, MapKind, load};
+use crate::engine::state::CS;
 use crate::mem::GuestMemory;
 
 pub(super) const RSDP: u64 = 0xe_0000;
@@ -42,7 +43,7 @@ pub(super) fn with(
     initrd_bytes: Option<&[u8]>,
     module_bytes: &[(&[u8], &str)],
 ) -> Boot {
-    let Boot::Kernel { kernel, .. } = boot else {
+    let Boot::Kernel { kernel, entry, .. } = boot else {
         panic!("not a kernel")
     };
     Boot::Kernel {
@@ -53,6 +54,7 @@ pub(super) fn with(
             .iter()
             .map(|(bytes, line)| (file(bytes), (*line).to_owned()))
             .collect(),
+        entry,
     }
 }
 
@@ -88,6 +90,69 @@ fn a_bzimage_may_end_within_its_last_paragraph() {
     run(&kernel(&image), &memory());
     image.pop();
     assert!(load(&kernel(&image), &memory(), None).is_err());
+}
+
+/// Where the setup code, the protected-mode part and the command line of an image for real mode lie.
+type RealModePlaces = (u64, u64, u64);
+const HIGH: RealModePlaces = (0x1_0000, 0x10_0000, 0x1_e000);
+const LOW: RealModePlaces = (0x9_0000, 0x1_0000, 0x9_9800);
+
+/// Checks what is loaded for the 16-bit entry: an initrd of 5000 bytes and the line "a b" come with it.
+fn enters_real_mode(image: &[u8], boot: Boot, (setup, system, line): RealModePlaces) -> GuestMemory {
+    let memory = memory();
+    let initrd = vec![0x5a; 5000];
+    let loaded = run(&with(boot, "a b", Some(&initrd), &[]), &memory);
+    assert_eq!(loaded.what, "bzImage 16-bit");
+    let state = &loaded.state;
+    assert_eq!((state.segments.user[CS].selector, state.rip), (0xf000, 0xe400));
+    assert_eq!((state.gprs[3], state.gprs[4]), (setup >> 4, line - setup));
+
+    let sectors = usize::from(image[0x1f1]) + 1;
+    assert_eq!(
+        bytes_at(&memory, system, image.len() - sectors * 512),
+        image[sectors * 512..]
+    );
+    let mut expected = image[..sectors * 512].to_vec();
+    let initrd_at = 32 * MIB - 0x2000;
+    put(&mut expected, 0x1fa, &[0xff, 0xff]);
+    put(&mut expected, 0x210, &[0xff, image[0x211] | 0x80]);
+    put(&mut expected, 0x218, &(initrd_at as u32).to_le_bytes());
+    put(&mut expected, 0x21c, &5000u32.to_le_bytes());
+    put(
+        &mut expected,
+        0x224,
+        &((line - setup) as u16 - 0x200).to_le_bytes(),
+    );
+    put(&mut expected, 0x228, &(line as u32).to_le_bytes());
+    assert_eq!(bytes_at(&memory, setup, sectors * 512), expected);
+    assert_eq!(line_at(&memory, line), "a b");
+    assert_eq!(bytes_at(&memory, initrd_at, 5000), initrd);
+
+    let told: [u16; 2] = memory.read_obj(0xf_e000).unwrap();
+    assert_eq!(
+        told.map(u64::from),
+        [(initrd_at - MIB) / 1024, loaded.map.len() as u64]
+    );
+    memory
+}
+
+#[test]
+fn an_image_without_a_64_bit_entry_starts_in_real_mode_with_a_bios() {
+    let lkrn = samples::lkrn();
+    let memory = enters_real_mode(&lkrn, kernel(&lkrn), HIGH);
+    assert_eq!(u64_at(&memory, 0x7000 + 0x70), 0, "no zero page");
+    let mut narrow = samples::bzimage();
+    put(&mut narrow, 0x236, &[0, 0]);
+    enters_real_mode(&narrow, kernel(&narrow), HIGH);
+    let mut low = samples::lkrn();
+    put(&mut low, 0x211, &[0]);
+    enters_real_mode(&low, kernel(&low), LOW);
+}
+
+#[test]
+fn a_kernel_with_both_entries_starts_in_real_mode_if_told() {
+    let image = samples::bzimage();
+    enters_real_mode(&image, samples::in_real_mode(kernel(&image)), HIGH);
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn boot_files(spec: &BootSpec, fds: &mut Descriptors) -> Result<Boot, StartError
         cmdline,
         initrd,
         modules,
+        entry,
     } = spec
     else {
         return Ok(Boot::Image(kernel));
@@ -202,6 +203,7 @@ fn boot_files(spec: &BootSpec, fds: &mut Descriptors) -> Result<Boot, StartError
         cmdline: cmdline.clone(),
         initrd,
         modules,
+        entry: *entry,
     })
 }
 

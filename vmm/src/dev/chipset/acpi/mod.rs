@@ -25,8 +25,9 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use thiserror::Error;
 
-/// Where the tables may lie: the BIOS area, in which OSes scan for the root pointer.
-const AREA: std::ops::Range<u64> = 0xe_0000..0x10_0000;
+/// Where the tables may lie: the lower half of the BIOS area, in which OSes scan for the root pointer. A BIOS, if the guest
+/// needs one, has the upper half.
+const AREA: std::ops::Range<u64> = 0xe_0000..0xf_0000;
 
 const OEM: [u8; 6] = *b"WSWTCH";
 const OEM_TABLE: [u8; 8] = *b"WORLDSWI";
