@@ -243,7 +243,8 @@ impl VmApp {
     /// An index, or up to eight bytes of a slot's header and what follows it.
     fn scribble(&mut self, input: &mut Input<'_>) {
         (self.honest, self.intact) = (false, false);
-        let ring = input.choose(&self.disks[usize::from(input.flag())].rings);
+        let at = usize::from(input.flag());
+        let ring = input.choose(&self.disks[at].rings);
         let memory = self.shared.mem();
         if input.flag() {
             let word = input.choose(&[RingOffsets::HEAD, RingOffsets::TAIL, RingOffsets::WANTED]);
@@ -309,7 +310,7 @@ fn command(ide: &mut Ide, now: Ns, input: &mut Input<'_>) {
         (0x1f6, device),
         (0x1f7, opcode),
     ] {
-        let _lost_while_busy = ide.port_write(now, port, Width::Byte, value);
+        let _lost_while_busy = ide.port_write(now, port, Width::Byte, value.into());
     }
 }
 

@@ -8,7 +8,7 @@
 //! Two rules of the data sheet bind the guest and are not relied on: a region that crosses 64 KiB goes on linearly, and a
 //! table that goes on after 64 KiB, the most it may have, is a bus error, which ends the walk through an endless one.
 //!
-//! Source: Intel 82371SB data sheet 290550, sections 2.7 "PCI IDE bus master registers" and 4.3 "Bus master function";
+//! Source: Intel 82371SB data sheet 290550, registers BMICX, BMISX and BMIDTPX, and its bus master function;
 //! SFF-8038i, "Programming interface for bus master IDE controller", revision 1.0.
 
 use crate::bus::Width;
@@ -30,7 +30,7 @@ const MOST_DESCRIPTORS: u32 = (64 << 10) / DESCRIPTOR;
 const END_OF_TABLE: u32 = 1 << 31;
 
 bitflags! {
-    /// BMICP, BMICS.
+    /// BMICX.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     struct Command: u8 {
         const START = 1 << 0;
@@ -38,7 +38,7 @@ bitflags! {
         const TO_MEMORY = 1 << 3;
     }
 
-    /// BMISP, BMISS. Bit 7 (simplex) is zero: both channels work at a time.
+    /// BMISX. Bit 7 (simplex) is zero: both channels work at a time.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     struct Status: u8 {
         const ACTIVE = 1 << 0;
@@ -139,14 +139,14 @@ impl BusMaster {
     }
 
     /// Moves as much of `data` to memory as the table has room for; gives how much.
-    pub(super) fn to_memory(&mut self, memory: &GuestMemory, data: &[u8]) -> usize {
+    pub(super) fn store(&mut self, memory: &GuestMemory, data: &[u8]) -> usize {
         self.transfer(memory, true, data.len(), |base, from, to| {
             memory.write(base, data.get(from..to).unwrap_or_default())
         })
     }
 
     /// Fills as much of `data` from memory as the table has; gives how much.
-    pub(super) fn from_memory(&mut self, memory: &GuestMemory, data: &mut [u8]) -> usize {
+    pub(super) fn load(&mut self, memory: &GuestMemory, data: &mut [u8]) -> usize {
         self.transfer(memory, false, data.len(), |base, from, to| {
             memory.read(base, data.get_mut(from..to).unwrap_or_default())
         })

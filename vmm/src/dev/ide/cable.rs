@@ -6,7 +6,7 @@
 //! signal of vmapp. One command at a time, as the standard has it: while it runs the registers are its own, and what the
 //! guest writes to them is lost. Only a software reset ends it early.
 //!
-//! Source: ATA/ATAPI-6, section 9 "Protocol"; for absent devices section 9.16 "Signature and behaviour with one device".
+//! Source: ATA/ATAPI-6, "Protocol"; for a device that is absent "Single device configurations".
 
 use super::bus_master::BusMaster;
 use super::command::Command;

@@ -1,6 +1,6 @@
 //! The commands an ATA disk here knows, by the byte written to the Command register. All others are aborted.
 //!
-//! Source: ATA/ATAPI-6, section 8 "Command descriptions" and annex E; the second numbers of the power commands and of
+//! Source: ATA/ATAPI-6, "Command descriptions" and the table of command codes; the second numbers of the power commands and of
 //! the reads and writes "without retries" are those of ATA-3.
 
 use super::taskfile::Addressing::{self, Ext, Short};

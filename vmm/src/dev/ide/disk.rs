@@ -1,7 +1,7 @@
 //! A disk: what it is, what the guest has set, and its sector 0 to last as a command may address them.
 //!
-//! Source: ATA/ATAPI-6, by command name: SET FEATURES (section 8.46), SET MULTIPLE MODE (8.49), INITIALIZE DEVICE
-//! PARAMETERS (ATA-5), and for power modes section 6.10.
+//! Source: ATA/ATAPI-6, SET FEATURES, SET MULTIPLE MODE and "Power Management feature set"; ATA/ATAPI-5 for INITIALIZE
+//! DEVICE PARAMETERS.
 
 use super::geometry::Geometry;
 use super::requests::Requests;
@@ -84,7 +84,7 @@ impl Disk {
         (end <= self.sectors).then_some((first, end))
     }
 
-    /// SET FEATURES 03h: a transfer mode, as in table 44. False: there is no such mode.
+    /// SET FEATURES 03h: a transfer mode, as in its table of transfer modes. False: there is no such mode.
     pub(super) fn set_mode(&mut self, mode: u8) -> bool {
         match mode {
             // PIO: default, default without IORDY, and modes 0 to 4. All are one speed here.

@@ -2,7 +2,7 @@
 //!
 //! Pure but for what it sets in the disk; nothing is asked of vmapp here.
 //!
-//! Source: ATA/ATAPI-6, section 8, by command name.
+//! Source: ATA/ATAPI-6, by command name.
 
 use super::command::{Command, Protocol};
 use super::disk::{Disk, MOST_LBA28, Power};

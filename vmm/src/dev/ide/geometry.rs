@@ -1,6 +1,6 @@
 //! Cylinders, heads and sectors, and the linear address behind them.
 //!
-//! Source: ATA/ATAPI-6, section 6.2 "Sector addressing"; for the limits of the default translation annex B.
+//! Source: ATA/ATAPI-6, "Sector addressing"; for the limits of the default translation its annex on the words of IDENTIFY DEVICE.
 
 /// Cylinders of the default translation at most.
 const MOST_CYLINDERS: u64 = 16_383;

@@ -1,6 +1,6 @@
 //! What IDENTIFY DEVICE answers: 256 words, as a table of what is not zero.
 //!
-//! Source: ATA/ATAPI-6, section 8.15, table 27, by word number.
+//! Source: ATA/ATAPI-6, IDENTIFY DEVICE, by word number.
 
 use super::disk::{Disk, DmaMode, MOST_LBA28};
 use super::geometry::Geometry;

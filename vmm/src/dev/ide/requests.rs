@@ -107,9 +107,11 @@ impl Requests {
         !self.live.is_empty()
     }
 
-    /// No answer is wanted any more. What vmapp has it may still do.
+    /// No answer is wanted any more. What vmapp has it may still do; what it has answered is cleared away, lest it wait
+    /// for room to answer the rest.
     pub(super) fn abandon(&mut self) {
         self.live.clear();
+        let _late = self.answer(&mut Vec::new());
     }
 
     /// Whether vmapp has slots it has not given back, abandoned ones among them.

@@ -1,6 +1,6 @@
 //! The bits of the Status, Error and Device Control registers.
 //!
-//! Source: ATA/ATAPI-6 (T13/1410D), sections 7.4 "Device Control", 7.7 "Error" and 7.14 "Status".
+//! Source: ATA/ATAPI-6 (T13/1410D), by register name.
 
 use bitflags::bitflags;
 
@@ -46,6 +46,6 @@ bitflags! {
     }
 }
 
-/// What the Error register says after a reset or EXECUTE DEVICE DIAGNOSTIC (section 8.11): device 0 passed, device 1
+/// What the Error register says after a reset or EXECUTE DEVICE DIAGNOSTIC (its table of diagnostic codes): device 0 passed, device 1
 /// passed or is not there; or, of device 1, that it passed.
 pub(super) const DIAGNOSTIC_PASSED: u8 = 0x01;

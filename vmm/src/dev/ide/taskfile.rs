@@ -1,7 +1,7 @@
 //! The command block registers a command takes its parameters from: each of the address and count registers is two
 //! deep, for 48-bit addresses.
 //!
-//! Source: ATA/ATAPI-6, sections 6.20 "48-bit Address feature set", 7.5 "Device", 7.8 to 7.13, by register name.
+//! Source: ATA/ATAPI-6, "48-bit Address feature set", and by register name.
 
 use super::geometry::Geometry;
 
@@ -62,7 +62,7 @@ pub(super) struct TaskFile {
 }
 
 impl TaskFile {
-    /// What a reset or EXECUTE DEVICE DIAGNOSTIC leaves: "an ATA device" (section 9.12).
+    /// What a reset or EXECUTE DEVICE DIAGNOSTIC leaves: "an ATA device" ("Signature and persistence").
     pub(super) fn signature() -> Self {
         let one = Deep {
             recent: 1,

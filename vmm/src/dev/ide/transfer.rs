@@ -232,7 +232,7 @@ impl Transfer {
             Route::Nowhere => self.at = self.data.len(),
             Route::Dma => {
                 let left = self.data.get(self.at..).unwrap_or_default();
-                self.at += ends.master.to_memory(ends.memory, left);
+                self.at += ends.master.store(ends.memory, left);
                 if self.at < self.data.len() {
                     return Step::Busy;
                 }
@@ -336,7 +336,7 @@ impl Transfer {
             return self.next_block(block, self.next != self.first);
         }
         let room = self.data.get_mut(self.at..).unwrap_or_default();
-        self.at += ends.master.from_memory(ends.memory, room);
+        self.at += ends.master.load(ends.memory, room);
         if self.at < self.data.len() {
             return Step::Busy;
         }
@@ -349,7 +349,7 @@ impl Transfer {
             (Flush::Asked, _) if self.first == self.end => (Error::ABRT, None),
             (Flush::Asked, _) => (Error::IDNF, Some(self.first)),
             (_, HostStatus::ReadOnly) => (Error::WP | Error::ABRT, Some(fault.lba)),
-            // UNC is not a write's to report (section 8.61).
+            // UNC is not a write's to report (ATA/ATAPI-6, WRITE DMA, error outputs).
             _ => (Error::IDNF, Some(fault.lba)),
         };
         Failure { error, lba }

@@ -352,6 +352,30 @@ fn row_18_full_rings_and_interrupted_commands_never_leave_the_disk_deaf() {
 }
 
 #[test]
+fn row_18_room_that_comes_after_every_answer_was_seen_wakes_the_disk() {
+    let mut bench = Bench::new();
+    bench.command(0x20, 0, 0);
+    let slots: Vec<_> = (0..SLOTS).map(|_| bench.host(0).take().unwrap()).collect();
+    bench.port_out(CONTROL, 4);
+    bench.port_out(CONTROL, 0);
+    for asked in &slots {
+        let data = vec![0; asked.request.sectors as usize * SECTOR];
+        bench
+            .host(0)
+            .answer_raw(Up::Done as u16, asked.header.id, 0, asked.request.sectors, &data);
+    }
+    bench.look();
+    bench.command(0x20, 9, 1);
+    assert!(bench.host(0).take().is_none(), "the slots are not given back yet");
+    bench.look();
+    bench.host(0).channel.release(SLOTS).unwrap();
+    bench.look();
+    bench.settle();
+    assert_eq!(bench.inb(STATUS), DRQ);
+    assert_eq!(bench.read_words(256), pattern(9));
+}
+
+#[test]
 fn row_20_the_data_register_moves_nothing_past_its_block() {
     let mut bench = Bench::new();
     bench.command(0xec, 0, 0);

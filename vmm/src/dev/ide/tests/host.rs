@@ -278,6 +278,20 @@ fn a_silent_vmapp_is_a_busy_disk_until_the_driver_resets_it_and_answers_come_aga
 }
 
 #[test]
+fn a_reset_clears_away_answers_nobody_looked_at() {
+    let mut bench = Bench::new();
+    bench.command(0x20, 0, 0);
+    // The first is being read by the guest, and the ring is full of the next.
+    bench.settle();
+    assert_eq!(bench.status(), DRQ);
+    assert!(!bench.host(0).serve());
+    bench.port_out(CONTROL, 4);
+    bench.port_out(CONTROL, 0);
+    bench.settle();
+    assert!(!bench.ide.any_pending());
+}
+
+#[test]
 fn a_new_worker_that_answers_again_is_not_misunderstood() {
     let mut bench = Bench::new();
     bench.command(0x30, 5, 1);

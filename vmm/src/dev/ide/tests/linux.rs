@@ -154,7 +154,7 @@ fn irq_clear(bench: &mut Bench) {
 
 /// ata_bmdma_qc_issue and ata_bmdma_port_intr.
 fn dma(bench: &mut Bench, opcode: u8, lba: u64, sectors: u16, write: bool) {
-    bench.table(&[(BUFFER, u32::from(sectors) * 512 | END_OF_TABLE)]);
+    bench.table(&[(BUFFER, (u32::from(sectors) * 512) | END_OF_TABLE)]);
     bench.master_out(4, Width::Dword, TABLE);
     let direction = if write { 0 } else { 8 };
     bench.master_out(0, Width::Byte, direction);

@@ -79,7 +79,7 @@ fn a_stop_forgets_the_place_in_the_table_and_the_direction_holds_while_active() 
 fn a_table_longer_than_the_transfer_leaves_the_master_active() {
     for to_memory in [true, false] {
         let mut bench = Bench::new();
-        bench.table(&[(BUFFER, 0 | END_OF_TABLE)]);
+        bench.table(&[(BUFFER, END_OF_TABLE)]);
         bench.aim(to_memory);
         bench.command(if to_memory { 0xc8 } else { 0xca }, 0, 1);
         bench.start(to_memory);
