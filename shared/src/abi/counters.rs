@@ -74,6 +74,8 @@ counters! {
         PeerErrors = "peer.errors",
         /// Accesses to ports or addresses nobody claims.
         BusUnclaimed = "bus.unclaimed",
+        /// Guest instructions run, brought up to date at every exit. Zero on an engine that does not count them.
+        Instructions = "guest.instructions",
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Machine {
     /// When the engine was last told to come out; what it still has armed.
     alarm: Option<Ns>,
     nmi_pending: bool,
+    /// What the engine had run when the counter was last brought up to date.
+    instructions: u64,
 }
 
 /// What to do after an exit.
@@ -62,6 +64,7 @@ impl Machine {
             clock,
             alarm: None,
             nmi_pending: false,
+            instructions: 0,
         }
     }
 
@@ -86,6 +89,7 @@ impl Machine {
             let entry = self.entry(std::mem::take(&mut reply));
             let exit = self.engine.run(entry);
             self.crossing.left_guest();
+            self.count_instructions();
             self.board.interrupts().set_cr8(self.engine.view().cr8);
             match self.serve(exit) {
                 Next::Enter(answer) => reply = answer,
@@ -264,6 +268,14 @@ impl Machine {
             {
                 return;
             }
+        }
+    }
+
+    fn count_instructions(&mut self) {
+        if let Some(now) = self.engine.instructions() {
+            let more = now.wrapping_sub(self.instructions);
+            self.crossing.vmm_counters().add(Count::Instructions, more);
+            self.instructions = now;
         }
     }
 
