@@ -1,6 +1,7 @@
 //! Measures the product's parts: one subcommand each, which prints its tables, rewrites its section of
 //! `bench/RESULTS.md` and writes every value as a JSON line under `target/bench/`.
 
+mod boot;
 mod cpu;
 mod crossing;
 mod report;
@@ -29,6 +30,15 @@ enum What {
         #[arg(long)]
         quick: bool,
     },
+    /// A stock Debian kernel to the first line of init, beside QEMU TCG and Bochs
+    Boot {
+        /// Boots of Worldswitch and of QEMU
+        #[arg(long, default_value_t = 5)]
+        repeats: usize,
+        /// Boots of Bochs, which takes minutes for one; 0 leaves it out
+        #[arg(long, default_value_t = 1)]
+        bochs: usize,
+    },
     /// The other process of a measurement; started by it
     #[command(hide = true)]
     Peer,
@@ -41,6 +51,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Crossing { quick } => crossing::run(quick),
         What::Cpu { quick } => cpu::run(quick),
+        What::Boot { repeats, bochs } => boot::run(repeats, bochs),
         What::Peer => crossing::peer::serve(),
     };
     match done {

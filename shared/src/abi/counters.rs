@@ -140,6 +140,8 @@ counters! {
         DiskSectors = "disk.sectors",
         /// Requests that ended in an error told to the guest.
         DiskErrors = "disk.errors",
+        /// Guest instructions run, brought up to date at every exit. Zero on an engine that does not count them.
+        Instructions = "guest.instructions",
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// What a group of counters is called, in the order shown; groups not named here follow under their own name.
-const TITLES: [(&str, &str); 8] = [
+const TITLES: [(&str, &str); 9] = [
+    ("guest", "guest, where the engine counts"),
     ("exits", "exits"),
     ("irq", "interrupts"),
     ("world_switches", "world switches"),

@@ -197,6 +197,10 @@ pub trait Engine {
     fn tsc(&self) -> u64;
     /// Frequency of the guest's time stamp counter in kHz.
     fn tsc_khz(&self) -> u32;
+    /// Guest instructions run since the engine was made, to within those of one trace; `None`: it does not count them.
+    fn instructions(&self) -> Option<u64> {
+        None
+    }
     /// The whole architectural state; only right after a savable exit.
     fn save(&mut self) -> Result<CpuState, EngineError>;
     /// Replaces the whole architectural state.

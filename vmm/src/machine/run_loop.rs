@@ -40,6 +40,8 @@ pub struct Machine {
     alarm: Option<Ns>,
     nmi_pending: bool,
     forwarder: Option<Forwarder>,
+    /// What the engine had run when the counter was last brought up to date.
+    instructions: u64,
 }
 
 /// What to do after an exit.
@@ -67,6 +69,7 @@ impl Machine {
             alarm: None,
             nmi_pending: false,
             forwarder: None,
+            instructions: 0,
         }
     }
 
@@ -100,6 +103,7 @@ impl Machine {
             let entry = self.entry(std::mem::take(&mut reply));
             let exit = self.engine.run(entry);
             self.crossing.left_guest();
+            self.count_instructions();
             self.board.interrupts().set_cr8(self.engine.view().cr8);
             match self.serve(exit) {
                 Next::Enter(answer) => reply = answer,
@@ -296,6 +300,14 @@ impl Machine {
             {
                 return;
             }
+        }
+    }
+
+    fn count_instructions(&mut self) {
+        if let Some(now) = self.engine.instructions() {
+            let more = now.wrapping_sub(self.instructions);
+            self.crossing.vmm_counters().add(Count::Instructions, more);
+            self.instructions = now;
         }
     }
 

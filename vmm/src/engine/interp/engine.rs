@@ -74,11 +74,6 @@ impl InterpEngine {
             interp: Interp::new(Cpu::new(Arc::new(model), memory), world),
         }
     }
-
-    /// Guest instructions run so far, roughly.
-    pub fn instructions(&self) -> u64 {
-        self.interp.instructions()
-    }
 }
 
 impl Engine for InterpEngine {
@@ -124,6 +119,10 @@ impl Engine for InterpEngine {
 
     fn tsc_khz(&self) -> u32 {
         self.tsc_khz
+    }
+
+    fn instructions(&self) -> Option<u64> {
+        Some(self.interp.instructions())
     }
 
     fn save(&mut self) -> Result<CpuState, EngineError> {
