@@ -9,6 +9,7 @@
 mod console;
 mod devices;
 mod input;
+mod lance;
 mod rig;
 mod rings;
 
@@ -34,6 +35,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "ioapic",
         run: devices::ioapic,
+    },
+    Target {
+        name: "lance",
+        run: lance::lance,
     },
     Target {
         name: "lapic",
