@@ -120,7 +120,7 @@ impl World {
             4 => return format!("{:?}", self.drain()),
             5..=7 => self.write_descriptor(input),
             8 => self.write_anywhere(input),
-            9 => lance.set_bus_master(input.byte() % 4 != 0),
+            9 => lance.set_bus_master(!input.byte().is_multiple_of(4)),
             10 => self.start(lance, now, input.number(2) as u16, input.byte()),
             11 | 12 => csr(lance, now, 0, 0x0048),
             13 => self.revive(lance, now),
@@ -242,7 +242,7 @@ impl World {
         let seen: u64 = seen.iter().map(|&counter| counters.get(counter)).sum();
         assert!(seen <= self.sent, "{seen} frames seen of {} sent", self.sent);
         let descriptor = |status: u32, len: u32| {
-            [BUFFERS, status << 16 | 0xf000 | 4096 - len, 0, 0]
+            [BUFFERS, status << 16 | 0xf000 | (4096 - len), 0, 0]
                 .map(u32::to_le_bytes)
                 .concat()
         };
