@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod ide;
 mod input;
+mod lance;
 mod rig;
 mod rings;
 
@@ -39,6 +40,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "ioapic",
         run: devices::ioapic,
+    },
+    Target {
+        name: "lance",
+        run: lance::lance,
     },
     Target {
         name: "lapic",

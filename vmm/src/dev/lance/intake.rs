@@ -80,14 +80,16 @@ impl Intake {
         self.holding
     }
 
-    /// STOP or reset: the frame at hand met a card that does not receive.
-    pub fn clear(&mut self, wire: &mut Wire) {
+    /// STOP or reset: the frame at hand met a card that does not receive. True: so must those behind it.
+    pub fn clear(&mut self, wire: &mut Wire) -> bool {
         self.outage = None;
         self.retry = None;
-        if std::mem::take(&mut self.holding) {
+        let held = std::mem::take(&mut self.holding);
+        if held {
             wire.count(VmmCounter::NetRxFiltered, 1);
             wire.release(1);
         }
+        held
     }
 
     /// Takes what there is. `memory`: none while the card may not master the bus. True: there may be more.

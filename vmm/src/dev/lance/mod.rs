@@ -148,13 +148,16 @@ impl Lance {
         self.settle();
     }
 
-    /// Forgets everything under way.
+    /// Forgets everything under way, frames that waited in the ring included.
     fn halt(&mut self) {
         self.transmitter.clear();
         self.wire.give_up();
-        self.intake.clear(&mut self.wire);
         self.poll.stop();
         self.resume = None;
+        if self.intake.clear(&mut self.wire) {
+            // Nothing waits in a card that does not receive, so the time does not matter.
+            self.receive(Ns(0));
+        }
     }
 
     /// Reads the initialization block; false if it cannot.

@@ -55,6 +55,7 @@ fn cve_2015_7504_a_full_looped_frame_has_no_room_for_its_sequence() {
     for len in [1517, 1518, 1519, 1521, 1522, 1523, 4095, 4096] {
         for mode in [0x0044, 0x004c] {
             let mut bench = Bench::started(mode, 4);
+            bench.write_csr(4, 0x0115);
             bench.poke(RX_BUFFERS, &[0xcc; 4096]);
             bench.descriptor(TX_RING, TX_BUFFERS, len, WHOLE);
             bench.poke(TX_BUFFERS, &frame(len as usize));
@@ -112,11 +113,9 @@ fn cve_2016_7909_a_ring_of_no_length_ends_in_nothing() {
         bench.demand();
         bench.arrive(&frame(60));
         bench.pass(Ns::SECOND);
-        assert_eq!(
-            bench.rx_state(0).0 & OWN == 0,
-            length != 0,
-            "ring of -{length:#x}"
-        );
+        // A counter outside the ring is its start; inside the longest ring, it is memory with no descriptor in it.
+        let taken = bench.rx_state(0).0 & OWN == 0;
+        assert_eq!(taken, length == 0xffff, "CSR76 and 78 {length:#x}");
         bench.arrive(&frame(60));
     }
 }
@@ -287,7 +286,7 @@ fn cve_2021_3748_a_reset_in_flight_leaves_nothing_to_be_written() {
         assert!(bench.lance.wire.is_stalled() && bench.lance.intake.is_holding());
         reset(&mut bench);
         bench.fill_rx(64, BUFFER);
-        let before = bench.peek(0, RAM as usize / 2 - 0x10_0000 / 4);
+        let before = bench.peek(0, LOW_END as usize);
         bench.all_sent();
         bench.look();
         bench.arrive(&frame(99));
@@ -297,8 +296,7 @@ fn cve_2021_3748_a_reset_in_flight_leaves_nothing_to_be_written() {
             "{what}: guest memory written"
         );
         assert!(bench.all_sent().is_empty(), "{what}: a frame of before");
-        let waits = if what == "bus master off" { SLOTS } else { SLOTS };
-        assert_eq!(bench.peer.credit().unwrap(), waits, "{what}: slots given back");
+        assert_eq!(bench.peer.credit().unwrap(), SLOTS, "{what}: slots given back");
     }
 }
 
@@ -351,6 +349,7 @@ fn cve_2021_29631_every_failed_access_to_guest_memory_is_an_error_told_and_no_mo
             assert!(bench.arrive(&frame(60)));
             assert_eq!(bench.rx_state(0).0, 0x0340);
             bench.write_csr(0, 0x0004);
+            bench.poke(TX_RING, &[0; 32]);
             bench.start();
             bench.give_tx(0, &frame(61), WHOLE);
             bench.demand();
@@ -454,11 +453,11 @@ proptest! {
         bench.all_sent();
         bench.lance.reset();
         bench.look();
-        bench.all_sent();
         bench.lance.set_bus_master(true);
         prop_assert!(!bench.irq());
         bench.write_bcr(20, 2);
         bench.fill_rx(8, BUFFER);
+        bench.poke(TX_RING, &[0; 128]);
         bench.init_block(0, 3, 3);
         bench.start();
         bench.give_tx(0, &frame(100), WHOLE);

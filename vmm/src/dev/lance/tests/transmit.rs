@@ -33,7 +33,7 @@ fn a_chain_becomes_one_frame_and_the_ring_goes_round() {
         bench.give_tx(place(1), &whole[14..250], OWN);
         bench.give_tx(place(0), &whole[..14], OWN | STP);
         bench.demand();
-        assert_eq!(bench.all_sent(), [whole.clone()], "round {round}");
+        assert_eq!(bench.all_sent(), std::slice::from_ref(&whole), "round {round}");
         assert_eq!([0, 1, 2].map(|n| bench.tx_state(place(n)).0), [STP, 0, ENP]);
     }
 }
