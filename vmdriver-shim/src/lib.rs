@@ -10,6 +10,7 @@
 //! | [`channel`] | `Channel`: one device's pair of rings, and the synchronous call |
 //! | [`handover`] | `Socket`: records of JSON and descriptors between supervisor and workers |
 //! | [`spawn`] | `Child`: a worker with its pidfd, its death reported and never missed |
+//! | [`tap`] | the calls that attach a descriptor to a tap |
 //! | [`jail`] | rights a worker gives up before the first guest instruction |
 //!
 //! `unsafe` is allowed in `memory` (mapping) and where a raw descriptor call has no safe wrapper; each block names the
@@ -26,3 +27,4 @@ pub mod jail;
 pub mod memory;
 pub mod spawn;
 mod spin;
+pub mod tap;
