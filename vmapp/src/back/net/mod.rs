@@ -1,13 +1,27 @@
 //! What a network card's cable is plugged into.
 //!
-//! | module | `backend =` |
+//! | module | what it is |
 //! |---|---|
+//! | [`tap`] | `backend = "tap"`: an interface of the host |
+//! | [`none`] | `backend = "none"`: the cable is out |
+//! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
 //!
-//! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never blocks; it
-//! holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame check
-//! sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+//! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
+//! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
+//! check sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+
+pub mod none;
+pub mod pcap;
+pub mod tap;
 
 use super::Interests;
+use shared::abi::counters::AppCounter;
+use shared::msg::net::MAX_FRAME;
+use std::ops::RangeInclusive;
+use vmdriver_shim::counters::Counters;
+
+/// Bytes a frame may have: from a bare Ethernet header on.
+pub const FRAME_BYTES: RangeInclusive<usize> = 14..=MAX_FRAME;
 
 /// What became of a frame from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +50,17 @@ pub struct Wanted {
     pub frames: bool,
 }
 
+/// Where frames for the guest wait until they are received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// In the back end, which makes them itself: asked every turn, and not without receive credit, so that none is
+    /// lost.
+    Here,
+    /// In a queue of the host, which anybody may fill: asked when a descriptor is ready, and without receive credit
+    /// emptied all the same, so that the guest never gets stale frames.
+    OnHost,
+}
+
 /// One cable.
 pub trait Net {
     /// Takes a frame of the guest.
@@ -46,8 +71,38 @@ pub trait Net {
     fn link(&mut self) -> bool;
     /// What to wait for. Within a time: [`receive`](Self::receive) then has something, or timers to run.
     fn interests(&self, wanted: Wanted) -> Interests<'_>;
+    /// Where frames wait.
+    fn waits(&self) -> Waits {
+        Waits::Here
+    }
+    /// The turn is over: what was put off is done now.
+    fn end_turn(&mut self, _counters: &Counters<AppCounter>) {}
     /// Something the user should know; each is told once, and their rate is bounded.
     fn trouble(&mut self) -> Option<String> {
         None
+    }
+}
+
+impl<N: Net + ?Sized> Net for Box<N> {
+    fn send(&mut self, frame: &[u8]) -> Sent {
+        (**self).send(frame)
+    }
+    fn receive(&mut self, into: &mut [u8]) -> Received {
+        (**self).receive(into)
+    }
+    fn link(&mut self) -> bool {
+        (**self).link()
+    }
+    fn interests(&self, wanted: Wanted) -> Interests<'_> {
+        (**self).interests(wanted)
+    }
+    fn waits(&self) -> Waits {
+        (**self).waits()
+    }
+    fn end_turn(&mut self, counters: &Counters<AppCounter>) {
+        (**self).end_turn(counters);
+    }
+    fn trouble(&mut self) -> Option<String> {
+        (**self).trouble()
     }
 }

@@ -1,0 +1,307 @@
+//! `backend = "tap"`: a network card's cable ends in an interface of the host.
+//!
+//! [`open`] is the supervisor's: it attaches to the tap while there are rights to; the I/O worker gets the descriptor
+//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it. The cable is in while the interface is up:
+//! the kernel says so by polling writable (drivers/net/tun.c, `tun_sock_writeable`), which needs no rights.
+//!
+//! What must never happen here: a blocking call, a frame cut short, a wait for a descriptor of a deleted tap, which is
+//! ready for ever.
+
+use super::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
+use crate::back::{Interest, Interests};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::uio::readv;
+use nix::unistd::{Uid, User, write};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Where taps come from.
+const TUN: &str = "/dev/net/tun";
+/// How often the interface is looked at when no frame tells how it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest name of an interface (IFNAMSIZ of linux/if.h, less the terminating zero).
+const MAX_NAME: usize = 15;
+
+/// Why there is no tap. Every text ends in what to type.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TapError {
+    /// No interface can be called so.
+    #[error(
+        "tap {0:?}: an interface's name has 1 to {MAX_NAME} bytes, without spaces, '/', ':' and '%'; \
+         write for example tap = \"tap0\""
+    )]
+    Name(String),
+    /// The host has no tun driver.
+    #[error("tap {name}: {TUN} does not exist: load the driver with `modprobe tun`")]
+    NoDriver {
+        /// The tap.
+        name: String,
+    },
+    /// The user may not open `/dev/net/tun`.
+    #[error(
+        "tap {name}: {TUN}: permission denied: run `chmod 0666 {TUN}` as root (a tap's owner is checked all the same)"
+    )]
+    NoAccess {
+        /// The tap.
+        name: String,
+    },
+    /// There is none, and the user may make none.
+    #[error(
+        "tap {name}: no such interface, and making one takes root: run as root `{}`",
+        make(name, user)
+    )]
+    Missing {
+        /// The tap.
+        name: String,
+        /// Who would own it.
+        user: String,
+    },
+    /// Somebody else's.
+    #[error(
+        "tap {name}: it belongs to another user: run as root `ip tuntap del dev {name} mode tap && {}`",
+        make(name, user)
+    )]
+    Foreign {
+        /// The tap.
+        name: String,
+        /// Who is not its owner.
+        user: String,
+    },
+    /// A running VM has it.
+    #[error(
+        "tap {name}: another process is attached to it: stop that, or run as root `{}` and write tap = {other:?}",
+        make(other, user)
+    )]
+    Busy {
+        /// The tap.
+        name: String,
+        /// A name that is free.
+        other: String,
+        /// Who would own that.
+        user: String,
+    },
+    /// An interface, and not a tap with one queue.
+    #[error(
+        "tap {name}: this interface is no tap with one queue (but a tun, a tap with several queues or a card): \
+         run as root `{}` and write tap = {other:?}",
+        make(other, user)
+    )]
+    NotTap {
+        /// The interface.
+        name: String,
+        /// A name that is free.
+        other: String,
+        /// Who would own that.
+        user: String,
+    },
+    /// Something else.
+    #[error("tap {name}: {}", .errno.desc())]
+    Host {
+        /// The tap.
+        name: String,
+        /// The kernel's word.
+        errno: Errno,
+    },
+}
+
+/// The commands that make a tap for a user.
+fn make(name: &str, user: &str) -> String {
+    format!("ip tuntap add dev {name} mode tap user {user} && ip link set {name} up")
+}
+
+/// Attaches to the tap `name` of this network namespace, or makes it and sets it up if the process may; such a one
+/// vanishes with the descriptor. The descriptor does not block.
+///
+/// The tun-tap crate is not used: it needs a C compiler, cuts names that are too long, does not tell a missing driver
+/// from a missing right, and gives no `OwnedFd` without `unsafe` code here.
+pub fn open(name: &str) -> Result<OwnedFd, TapError> {
+    let bad = |byte: u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/:%".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME || name == "." || name == ".." || name.bytes().any(bad) {
+        return Err(TapError::Name(name.to_owned()));
+    }
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(TUN);
+    let tun = options.map_err(|error| no_driver(name.to_owned(), &error))?;
+    let existed = exists(name);
+    vmdriver_shim::tap::attach(&tun, name).map_err(|errno| refused(name.to_owned(), errno))?;
+    if !existed {
+        let up = vmdriver_shim::tap::bring_up(name);
+        up.map_err(|errno| refused(name.to_owned(), errno))?;
+    }
+    Ok(tun.into())
+}
+
+fn exists(name: &str) -> bool {
+    if_nametoindex(name).is_ok()
+}
+
+fn no_driver(name: String, error: &io::Error) -> TapError {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    match (error.kind(), errno) {
+        (ErrorKind::NotFound, _) | (_, Errno::ENODEV | Errno::ENXIO) => TapError::NoDriver { name },
+        (ErrorKind::PermissionDenied, _) => TapError::NoAccess { name },
+        _ => TapError::Host { name, errno },
+    }
+}
+
+fn refused(name: String, errno: Errno) -> TapError {
+    let user = user();
+    let other = (0..100)
+        .map(|n| format!("tap{n}"))
+        .find(|other| !exists(other))
+        .unwrap_or_else(|| "mytap".to_owned());
+    match errno {
+        Errno::EPERM if exists(&name) => TapError::Foreign { name, user },
+        Errno::EPERM => TapError::Missing { name, user },
+        Errno::EBUSY => TapError::Busy { name, other, user },
+        Errno::EINVAL => TapError::NotTap { name, other, user },
+        errno => TapError::Host { name, errno },
+    }
+}
+
+/// The user's name, or number where nobody knows a name.
+fn user() -> String {
+    let uid = Uid::effective();
+    match User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+/// How the interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    Down,
+    /// Deleted: the descriptor is of no more use.
+    Gone,
+}
+
+/// A tap, attached.
+#[derive(Debug)]
+pub struct Tap {
+    fd: OwnedFd,
+    state: State,
+    looked: Instant,
+    trouble: Option<&'static str>,
+}
+
+impl Tap {
+    /// `fd` is what [`open`] gave.
+    pub fn new(fd: OwnedFd) -> Self {
+        let mut tap = Self {
+            fd,
+            state: State::Down,
+            looked: Instant::now(),
+            trouble: None,
+        };
+        tap.look();
+        tap
+    }
+
+    /// Asks the kernel how the interface is.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
+        let seen = match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
+            Err(_) => return,
+        };
+        self.is_now(if seen.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
+            State::Gone
+        } else if seen.contains(PollFlags::POLLOUT) {
+            State::Up
+        } else {
+            State::Down
+        });
+    }
+
+    fn is_now(&mut self, state: State) {
+        if self.state != State::Gone {
+            self.state = state;
+            if state == State::Gone {
+                self.trouble = Some("the tap was deleted; the cable stays out until the VM is started again");
+            }
+        }
+    }
+
+    /// What an error says of the interface.
+    fn judge(&mut self, errno: Errno) {
+        match errno {
+            Errno::EIO => self.is_now(State::Down),
+            Errno::EBADFD | Errno::ENODEV => self.is_now(State::Gone),
+            _ => {}
+        }
+    }
+}
+
+impl Net for Tap {
+    fn send(&mut self, frame: &[u8]) -> Sent {
+        if self.state == State::Gone || !FRAME_BYTES.contains(&frame.len()) {
+            return Sent::Dropped;
+        }
+        match write(&self.fd, frame) {
+            Ok(_) => Sent::Out,
+            Err(errno) => {
+                self.judge(errno);
+                Sent::Dropped
+            }
+        }
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> Received {
+        if self.state == State::Gone {
+            return Received::Nothing;
+        }
+        // The byte too many shows a frame too long, which the kernel would cut without a word.
+        let mut too_many = [0];
+        let mut parts = [IoSliceMut::new(into), IoSliceMut::new(&mut too_many)];
+        match readv(&self.fd, &mut parts) {
+            Ok(bytes) if FRAME_BYTES.contains(&bytes) => Received::Frame(bytes),
+            Ok(_) => Received::Dropped,
+            Err(errno) => {
+                self.judge(errno);
+                Received::Nothing
+            }
+        }
+    }
+
+    fn link(&mut self) -> bool {
+        if self.state == State::Down || self.looked.elapsed() >= LOOK_EVERY {
+            self.look();
+        }
+        self.state == State::Up
+    }
+
+    fn interests(&self, wanted: Wanted) -> Interests<'_> {
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::POLLIN, wanted.frames);
+        // Becomes writable when it comes up.
+        events.set(PollFlags::POLLOUT, self.state == State::Down);
+        let fd = self.fd.as_fd();
+        match self.state {
+            State::Gone => Interests::default(),
+            State::Up | State::Down => Interests {
+                fds: [(!events.is_empty()).then_some(Interest { fd, events }), None],
+                within: Some(LOOK_EVERY),
+            },
+        }
+    }
+
+    fn waits(&self) -> Waits {
+        Waits::OnHost
+    }
+
+    fn trouble(&mut self) -> Option<String> {
+        self.trouble.take().map(str::to_owned)
+    }
+}
