@@ -3,6 +3,7 @@
 //! Called by `main` alone. The commands around a running VM are handed on in `dispatch`. Exit status 2 means the
 //! user's words or file were wrong, here and everywhere. What must never happen here: a guest's or a worker's business.
 
+mod disk;
 mod dispatch;
 
 use crate::config::{Config, explain};
@@ -90,6 +91,11 @@ enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// Makes and looks after disk images of VMs that do not run
+    Disk {
+        #[command(subcommand)]
+        command: disk::DiskCommand,
+    },
     /// The I/O worker process; started by `run` only
     #[command(hide = true)]
     IoWorker,
@@ -161,6 +167,7 @@ fn run(command: Command) -> u8 {
         Command::List => dispatch::list(),
         Command::Status { name, json, watch } => dispatch::status(&name, json, watch),
         Command::Stop { name, now } => dispatch::stop(&name, now),
+        Command::Disk { command } => disk::run(&command),
         Command::IoWorker => dispatch::io_worker(),
     }
 }

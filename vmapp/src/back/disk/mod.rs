@@ -1,11 +1,22 @@
 //! What holds a disk's sectors.
 //!
-//! | module | `mode =` |
+//! | module | what it is |
 //! |---|---|
+//! | [`raw`] | `mode = "rw"` and `"ro"`: a file or block device as it is |
+//! | [`overlay`] | `mode = "overlay"`: writes kept apart, the base untouched |
+//! | [`medium`] | what either is kept in |
+//! | [`open`] | opening and locking, for the supervisor and the commands |
+//! | [`command`] | `vmapp disk` |
 //!
 //! An [`Image`] is synchronous and belongs to its disk's own thread, so that a slow medium delays its disk and nothing
-//! else; the I/O worker's disk service passes it requests from the ring, in order. Formats are what the configuration says,
-//! never guessed from content; the size is what it was at start, whatever happens to the file.
+//! else; the I/O worker's disk service passes it requests from the ring, in order. Formats are what the configuration
+//! says, never guessed from content; the size is what it was at start, whatever happens to the file.
+
+pub mod command;
+pub mod medium;
+pub mod open;
+pub mod overlay;
+pub mod raw;
 
 use std::io;
 use thiserror::Error;
@@ -14,8 +25,14 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DiskError {
     /// The host's answer: EIO, ENOSPC.
-    #[error("{0}")]
+    #[error("{}", host_text(.0))]
     Host(#[from] io::Error),
+    /// An earlier flush failed: what was written before it may be lost, and no later flush can make up for that.
+    #[error("an earlier flush failed, so data may be lost")]
+    Lost,
+    /// A block of an overlay's map is not what was written.
+    #[error("the overlay's map is damaged at block {0}")]
+    Damaged(u64),
     /// The file ends before the disk does: somebody cut it.
     #[error("the file is shorter than it was when the machine started")]
     Cut,
@@ -34,4 +51,12 @@ pub trait Image: Send {
     fn write(&mut self, lba: u64, from: &[u8]) -> Result<(), DiskError>;
     /// Everything written is on the medium when this returns.
     fn flush(&mut self) -> Result<(), DiskError>;
+}
+
+/// The host's words for its error, without a number behind them.
+fn host_text(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
 }
