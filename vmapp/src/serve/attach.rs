@@ -1,4 +1,4 @@
-//! From the supervisor's `Start` to a worker that can serve: descriptors by role, memory, console, rights given up.
+//! From the supervisor's `Start` to a worker that can serve: descriptors by role, memory, back ends, rights given up.
 
 use super::ServeError;
 use crate::back::console::host_fd::HostFd;
@@ -6,10 +6,21 @@ use crate::back::console::pty::Pty;
 use crate::back::console::socket::Socket as SocketConsole;
 use crate::back::console::stdio::{Stream, Terminal};
 use crate::back::console::{Console, Nowhere};
+use crate::back::disk::Image;
+use crate::back::disk::medium::HostFile;
+use crate::back::disk::open::identity;
+use crate::back::disk::overlay::{BootId, Overlay};
+use crate::back::disk::raw::Raw;
+use crate::back::net::Net;
+use crate::back::net::none::Unplugged;
+use crate::back::net::pcap::Capture;
+use crate::back::net::tap::Tap;
 use nix::sys::signal::{SigSet, Signal};
 use shared::abi::ChannelKind;
-use shared::msg::handover::{ConsoleSpec, FdRole, ToApp};
+use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
+use shared::spec::MachineSpec;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +38,25 @@ pub struct Attached {
     pub crossing: Arc<Crossing>,
     pub console: Box<dyn Console>,
     pub console_channel: u8,
+    /// Network cards, in order.
+    pub nets: Vec<NetBack>,
+    /// Disks, in order.
+    pub disks: Vec<DiskBack>,
     /// What could not be given up, in words.
     pub shortcomings: Vec<String>,
+}
+
+/// A network card's back end and its channel.
+pub struct NetBack {
+    pub channel: u8,
+    pub back_end: Box<dyn Net>,
+}
+
+/// A disk's image and its channel.
+pub struct DiskBack {
+    pub channel: u8,
+    pub image: Box<dyn Image>,
+    pub read_only: bool,
 }
 
 /// Blocks the signals that would stop us for using a terminal in the background: the calls fail instead.
@@ -48,8 +76,8 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         ToApp::Start {
             spec,
             console,
-            nets: _,
-            disks: _,
+            nets,
+            disks,
             fds: roles,
         },
         fds,
@@ -67,6 +95,8 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     };
     let on_terminal = matches!(console, ConsoleSpec::Terminal { .. });
     let console = open_console(console, &mut given)?;
+    let nets = open_nets(&spec, nets, &mut given)?;
+    let disks = open_disks(&spec, &disks, &mut given)?;
     given.finish()?;
 
     let shortcomings = jail::drop_privileges(Role::App)?;
@@ -84,6 +114,8 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         crossing: Crossing::new(Side::App, &memory, bells, spec.io),
         console,
         console_channel,
+        nets,
+        disks,
         shortcomings,
     })
 }
@@ -109,4 +141,68 @@ fn open_console(spec: ConsoleSpec, given: &mut Descriptors) -> Result<Box<dyn Co
             Box::new(SocketConsole::new(listener, client).map_err(ServeError::Console)?)
         }
     })
+}
+
+fn open_nets(
+    spec: &MachineSpec,
+    backs: Vec<NetBackSpec>,
+    given: &mut Descriptors,
+) -> Result<Vec<NetBack>, ServeError> {
+    as_many("network cards", spec.nets.len(), backs.len())?;
+    let mut cables = Vec::new();
+    for (number, back) in (0..).zip(backs) {
+        let back_end = open_net(number, back, given)?;
+        let back_end = match given.take_optional(FdRole::Pcap(number)) {
+            Some(file) => Box::new(Capture::new(back_end, file, &format!("net {number}"))),
+            None => back_end,
+        };
+        let channel = spec.net_channel(number);
+        cables.push(NetBack { channel, back_end });
+    }
+    Ok(cables)
+}
+
+fn open_net(number: u8, back: NetBackSpec, given: &mut Descriptors) -> Result<Box<dyn Net>, ServeError> {
+    Ok(match back {
+        NetBackSpec::None => Box::new(Unplugged),
+        NetBackSpec::Tap => Box::new(Tap::new(given.take(FdRole::Tap(number))?)),
+        NetBackSpec::Nat { .. } => return Err(ServeError::Net(number, ErrorKind::Unsupported.into())),
+    })
+}
+
+fn open_disks(
+    spec: &MachineSpec,
+    backs: &[DiskBackSpec],
+    given: &mut Descriptors,
+) -> Result<Vec<DiskBack>, ServeError> {
+    as_many("disks", spec.disks.len(), backs.len())?;
+    let mut media = Vec::new();
+    for ((number, back), disk) in (0..).zip(backs).zip(&spec.disks) {
+        let bad = |error| ServeError::Disk(number, error);
+        let file = HostFile::new(given.take(FdRole::Disk(number))?).map_err(bad)?;
+        let image: Box<dyn Image> = match back {
+            DiskBackSpec::Raw => Box::new(Raw::new(file, disk.sectors, disk.read_only)),
+            DiskBackSpec::Overlay => {
+                let identity = identity(&file, disk.sectors).map_err(bad)?;
+                let base = Raw::new(file, disk.sectors, true);
+                let file = HostFile::new(given.take(FdRole::Overlay(number))?).map_err(bad)?;
+                let boot = BootId::current().map_err(bad)?;
+                let opened = Overlay::open(base, file, identity, boot);
+                Box::new(opened.map_err(|error| ServeError::Overlay(number, error))?)
+            }
+        };
+        media.push(DiskBack {
+            channel: spec.disk_channel(number),
+            image,
+            read_only: disk.read_only,
+        });
+    }
+    Ok(media)
+}
+
+fn as_many(what: &'static str, wanted: usize, given: usize) -> Result<(), ServeError> {
+    if wanted == given {
+        return Ok(());
+    }
+    Err(ServeError::BackEnds { what, wanted, given })
 }

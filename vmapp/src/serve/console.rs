@@ -1,9 +1,11 @@
 //! The console channel's service: output from the ring to the back end, input from the back end to the ring.
 //!
-//! One slot of output is in hand at a time and is given back only when its last byte is out: what the host does not take
-//! stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last of it
-//! is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
+//! One slot of output is in hand at a time and is given back only when its last byte is out: what the host does not
+//! take stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last
+//! of it is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
 
+use super::ServeError;
+use super::service::Service;
 use crate::back::Interests;
 use crate::back::console::{Console, Wanted, Wrote};
 use shared::abi::counters::AppCounter;
@@ -48,26 +50,6 @@ impl ConsoleService {
     /// The back end.
     pub fn back_end(&mut self) -> &mut dyn Console {
         &mut *self.back_end
-    }
-
-    /// What to wait for.
-    pub fn interests(&self) -> Interests<'_> {
-        self.back_end.interests(Wanted {
-            input: self.pending == 0,
-            output: self.blocked,
-        })
-    }
-
-    /// Whether nothing the vmm published is left to write.
-    pub fn is_drained(&self) -> bool {
-        !self.blocked && self.written == self.out.len()
-    }
-
-    /// Moves what can be moved, a bounded amount; true: there is more.
-    pub fn turn(&mut self) -> Result<bool, CrossingError> {
-        let more = self.output()?;
-        self.take_input()?;
-        Ok(more)
     }
 
     fn output(&mut self) -> Result<bool, CrossingError> {
@@ -146,5 +128,28 @@ impl ConsoleService {
         }
         self.channel.flush()?;
         Ok(())
+    }
+}
+
+impl Service for ConsoleService {
+    fn turn(&mut self, _ready: bool) -> Result<bool, ServeError> {
+        let more = self.output()?;
+        self.take_input()?;
+        Ok(more)
+    }
+
+    fn interests(&self) -> Interests<'_> {
+        self.back_end.interests(Wanted {
+            input: self.pending == 0,
+            output: self.blocked,
+        })
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.blocked && self.written == self.out.len()
+    }
+
+    fn trouble(&mut self) -> Option<String> {
+        self.back_end.trouble()
     }
 }

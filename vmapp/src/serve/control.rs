@@ -1,5 +1,8 @@
 //! The control channel's service: answers echoes and forwarded port accesses.
 
+use super::ServeError;
+use super::service::Service;
+use crate::back::Interests;
 use shared::msg::control::{Down, Up};
 use shared::ring::RingError;
 use vmdriver_shim::channel::Channel;
@@ -23,14 +26,19 @@ impl ControlService {
         }
     }
 
-    /// Its bit in the pending word.
-    pub fn number(&self) -> u8 {
-        self.channel.number()
+    /// Sends the request's payload back.
+    fn answer(&mut self, kind: Up, id: u64) -> Result<(), CrossingError> {
+        if self.channel.push(kind as u16, id, &self.payload).is_ok() {
+            self.channel.flush()?;
+        }
+        Ok(())
     }
+}
 
+impl Service for ControlService {
     /// Serves what is there, a bounded amount; true: there is more. A request is taken only when its answer has room,
     /// so that a vmm that reads no answers gets no further, and costs nothing.
-    pub fn turn(&mut self) -> Result<bool, CrossingError> {
+    fn turn(&mut self, _ready: bool) -> Result<bool, ServeError> {
         for _ in 0..PER_TURN {
             match self.channel.credit() {
                 Ok(0) if matches!(self.channel.want_credit(), Ok(false)) => {}
@@ -38,7 +46,10 @@ impl ControlService {
                 Ok(_) => {}
             }
             match self.channel.next(&mut self.payload) {
-                Ok(None) => return self.channel.flush().map(|_| false),
+                Ok(None) => {
+                    self.channel.flush()?;
+                    return Ok(false);
+                }
                 Ok(Some(header)) => match Down::try_from(header.kind) {
                     Ok(Down::Echo) => self.answer(Up::EchoReply, header.id)?,
                     Ok(Down::Port) => self.answer(Up::PortDone, header.id)?,
@@ -53,11 +64,11 @@ impl ControlService {
         Ok(true)
     }
 
-    /// Sends the request's payload back.
-    fn answer(&mut self, kind: Up, id: u64) -> Result<(), CrossingError> {
-        if self.channel.push(kind as u16, id, &self.payload).is_ok() {
-            self.channel.flush()?;
-        }
-        Ok(())
+    fn interests(&self) -> Interests<'_> {
+        Interests::default()
+    }
+
+    fn is_drained(&self) -> bool {
+        true
     }
 }

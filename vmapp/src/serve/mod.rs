@@ -1,21 +1,29 @@
 //! The I/O worker process (`vmapp io-worker`): everything the host can see, behind one wait loop.
 //!
-//! Started by the supervisor, never by hand. It attaches the shared memory, gives up its rights and then serves: bits of
-//! the pending word to the channels' services, the host's descriptors to the back ends, the supervisor's few words.
+//! Started by the supervisor, never by hand. It attaches the shared memory, gives up its rights and then serves: bits
+//! of the pending word to the channels' services, the host's descriptors to the back ends, the supervisor's few words.
+//! What belongs to a channel is behind [`Service`]; the console has more to tell the supervisor, and is known by name.
 //!
-//! What must never happen here: a call that blocks outside [`Crossing::sleep_on`], unbounded work for one look at a ring,
-//! a mapping of guest memory, or a life longer than the supervisor's. The vmm is hostile: what it does wrong is counted,
-//! told now and then, and changes nothing else.
+//! What must never happen here: a call that blocks outside [`Crossing::sleep_on`], unbounded work for one look at a
+//! ring, a mapping of guest memory, or a life longer than the supervisor's. The vmm is hostile: what it does wrong is
+//! counted, told now and then, and changes nothing else.
 
 mod attach;
 mod complaints;
 mod console;
 mod control;
+pub mod disk;
+pub mod net;
+pub mod service;
 
+use crate::back::disk::overlay::OverlayError;
 use attach::{Attached, attach};
 use complaints::Complaints;
 use console::ConsoleService;
 use control::ControlService;
+use disk::DiskService;
+use net::NetService;
+use service::Service;
 use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::AppCounter;
 use shared::msg::handover::{FromApp, ToApp};
@@ -23,7 +31,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use vmdriver_shim::crossing::{Crossing, CrossingError, Watch, Woken};
+use vmdriver_shim::crossing::{Crossing, CrossingError, Watch};
 use vmdriver_shim::handover::{HandoverError, Received, Socket};
 use vmdriver_shim::jail::JailError;
 use vmdriver_shim::memory::MemoryError;
@@ -56,6 +64,28 @@ pub enum ServeError {
     /// The shared memory has no channel for it.
     #[error("the shared memory has no {0} channel")]
     NoChannel(&'static str),
+    /// `Start` has other back ends than the machine has devices.
+    #[error("{given} back ends for {wanted} {what}")]
+    BackEnds {
+        /// Which devices.
+        what: &'static str,
+        /// How many the machine has.
+        wanted: usize,
+        /// How many were given.
+        given: usize,
+    },
+    /// A network card's back end cannot start.
+    #[error("net {0}: {1}")]
+    Net(u8, std::io::Error),
+    /// A disk's descriptor is no use, or the host has no thread for it.
+    #[error("disk {0}: {1}")]
+    Disk(u8, std::io::Error),
+    /// A disk's overlay is no use.
+    #[error("disk {0}: {1}")]
+    Overlay(u8, OverlayError),
+    /// A disk's thread ended by itself.
+    #[error("the thread of {0} is gone")]
+    DiskThread(String),
     /// A console descriptor is no use.
     #[error("console: {0}")]
     Console(std::io::Error),
@@ -107,16 +137,31 @@ enum Told {
 struct Worker<'a> {
     socket: &'a Socket,
     crossing: Arc<Crossing>,
-    control: ControlService,
     console: ConsoleService,
+    /// All but the console's.
+    others: Vec<Box<dyn Service>>,
     complaints: Complaints,
 }
 
 impl<'a> Worker<'a> {
     fn new(attached: Attached, socket: &'a Socket) -> Result<Self, ServeError> {
         let crossing = attached.crossing;
-        let control = ControlService::new(crossing.channel(CONTROL_CHANNEL)?);
         let console = ConsoleService::new(crossing.channel(attached.console_channel)?, attached.console);
+        let control = ControlService::new(crossing.channel(CONTROL_CHANNEL)?);
+        let mut others: Vec<Box<dyn Service>> = vec![Box::new(control)];
+        for (number, net) in (0..).zip(attached.nets) {
+            let channel = crossing.channel(net.channel)?;
+            let name = format!("net {number}");
+            others.push(Box::new(NetService::new(channel, net.back_end, name)));
+        }
+        for (number, disk) in (0..).zip(attached.disks) {
+            let channel = crossing.channel(disk.channel)?;
+            let name = format!("disk {number}");
+            let service = DiskService::new(channel, disk.image, disk.read_only, name);
+            others.push(Box::new(
+                service.map_err(|error| ServeError::Disk(number, error))?,
+            ));
+        }
         socket.send(&FromApp::Ready, &[])?;
         for shortcoming in &attached.shortcomings {
             socket.send(&FromApp::Warning(format!("I/O worker: {shortcoming}")), &[])?;
@@ -124,53 +169,82 @@ impl<'a> Worker<'a> {
         Ok(Self {
             socket,
             crossing,
-            control,
             console,
+            others,
             complaints: Complaints::default(),
         })
+    }
+
+    /// The console's service is number 0.
+    fn services(&mut self) -> impl Iterator<Item = &mut dyn Service> {
+        let others = self
+            .others
+            .iter_mut()
+            .map(|service| &mut **service as &mut dyn Service);
+        std::iter::once(&mut self.console as &mut dyn Service).chain(others)
     }
 
     /// The one wait loop.
     fn serve(mut self) -> Result<(), ServeError> {
         let mut finishing = false;
+        // Nobody has looked at any descriptor yet.
+        let mut ready = u64::MAX;
         loop {
             self.crossing.heartbeat();
-            let bits = self.crossing.look();
+            // A turn looks at its ring whoever has rung: a look is a load.
+            self.crossing.look();
             let mut more = false;
-            if bits >> self.control.number() & 1 != 0 {
-                more |= self.control.turn()?;
+            for (number, service) in self.services().enumerate() {
+                more |= service.turn(ready >> number & 1 != 0)?;
             }
-            more |= self.console.turn()?;
             self.report();
-            if finishing && !more && self.console.is_drained() {
+            if finishing && !more && self.services().all(|service| service.is_drained()) {
                 return self.finished();
             }
-            let woken = self.sleep(more)?;
-            if woken.is_ready(SUPERVISOR) {
-                match self.hear()? {
-                    Told::Nothing => {}
-                    Told::Finish => finishing = true,
-                    Told::Abandoned => {
-                        self.console.back_end().abandoned();
-                        return Ok(());
-                    }
+            let told;
+            (ready, told) = self.sleep(more)?;
+            match told {
+                Told::Nothing => {}
+                Told::Finish => {
+                    finishing = true;
+                    self.services().for_each(Service::finish);
+                }
+                Told::Abandoned => {
+                    self.console.back_end().abandoned();
+                    return Ok(());
                 }
             }
         }
     }
 
-    fn sleep(&mut self, more: bool) -> Result<Woken, ServeError> {
-        let interests = self.console.interests();
+    /// Waits: which services have a descriptor that is ready, and what the supervisor says.
+    fn sleep(&mut self, more: bool) -> Result<(u64, Told), ServeError> {
         let mut watches = vec![Watch::read(self.socket.as_fd())];
-        for interest in interests.fds.iter().flatten() {
-            watches.extend(watch(interest.fd, interest.events));
+        // The bit of the service each watch is for; the supervisor's is for none.
+        let mut bits = vec![0];
+        let mut limit = more.then_some(Duration::ZERO);
+        let others = self.others.iter().map(|service| &**service);
+        let services = std::iter::once(&self.console as &dyn Service).chain(others);
+        for (number, service) in services.enumerate() {
+            let interests = service.interests();
+            limit = [limit, interests.within].into_iter().flatten().min();
+            for interest in interests.fds.into_iter().flatten() {
+                watches.extend(watch(interest.fd, interest.events));
+                bits.resize(watches.len(), 1 << number);
+            }
         }
-        let limit = if more {
-            Some(Duration::ZERO)
+        let woken = self.crossing.sleep_on(limit, &watches)?;
+        let ready = bits
+            .iter()
+            .enumerate()
+            .filter(|&(place, _)| woken.is_ready(place));
+        let ready = ready.fold(0, |ready, (_, bit)| ready | bit);
+        let told = if woken.is_ready(SUPERVISOR) {
+            self.hear()?
         } else {
-            interests.within
+            Told::Nothing
         };
-        Ok(self.crossing.sleep_on(limit, &watches)?)
+        Ok((ready, told))
     }
 
     /// What the supervisor says.
@@ -191,12 +265,16 @@ impl<'a> Worker<'a> {
         }
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
-        for text in complaint.into_iter().chain(self.console.back_end().trouble()) {
-            self.socket.send(&FromApp::Warning(text), &[]).ok();
+        let socket = self.socket;
+        for text in complaint
+            .into_iter()
+            .chain(self.services().filter_map(Service::trouble))
+        {
+            socket.send(&FromApp::Warning(text), &[]).ok();
         }
     }
 
-    /// All output is out. A connected client goes back to the supervisor, for the worker after a reset.
+    /// All is done. A connected client goes back to the supervisor, for the worker after a reset.
     fn finished(mut self) -> Result<(), ServeError> {
         let client = self.console.back_end().detach();
         let fds: Vec<BorrowedFd> = client.iter().map(AsFd::as_fd).collect();

@@ -1,0 +1,225 @@
+//! A network card's service: frames from its ring to the back end, and the other way.
+//!
+//! Down: slots are given back before the host is asked to send, so that no worker sends a frame twice. Up: by credit.
+//! With none left, frames that wait in a queue of the host are dropped and counted, after a short grace, in bounded
+//! batches with pauses between them, so that neither a flood nor a stopped guest costs more than a bounded share of a
+//! core; frames a back end makes itself stay with it. The cable's state goes up when it changes, before any frame, and
+//! first of all when a worker starts.
+//!
+//! What must never happen here: a read of a tap that nothing says has a frame, a wake-up missed for that, a frame whose
+//! length nobody checked.
+
+use super::ServeError;
+use super::service::Service;
+use crate::back::Interests;
+use crate::back::net::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
+use shared::abi::counters::AppCounter;
+use shared::msg::net::{Down, MAX_FRAME, Up};
+use shared::ring::RingError;
+use std::time::{Duration, Instant};
+use vmdriver_shim::channel::Channel;
+
+/// Most frames moved down in one turn.
+const DOWN_PER_TURN: usize = 64;
+/// Most frames moved up, or dropped, in one turn.
+const UP_PER_TURN: usize = 64;
+/// How long credit may be missing before frames that wait on the host are stale: a guest that is only slow finds them
+/// there.
+const GRACE: Duration = Duration::from_millis(20);
+/// Time between two batches of stale frames. Credit ends it.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The service.
+pub struct NetService {
+    channel: Channel,
+    back_end: Box<dyn Net>,
+    /// Which card, for the user.
+    name: String,
+    /// Frames taken from the ring and not yet sent: the first `taken`.
+    batch: Vec<Vec<u8>>,
+    frame: Vec<u8>,
+    /// The cable as the vmm was told.
+    link: Option<bool>,
+    /// The back end had nothing when last asked, and nothing was heard of it since.
+    dry: bool,
+    /// There is no credit: stale frames are next dropped then.
+    starved: Option<Instant>,
+}
+
+impl NetService {
+    /// Joins `channel` and `back_end`; `name` is the card's.
+    pub fn new(channel: Channel, back_end: Box<dyn Net>, name: String) -> Self {
+        Self {
+            batch: (0..DOWN_PER_TURN)
+                .map(|_| Vec::with_capacity(channel.payload_max()))
+                .collect(),
+            frame: vec![0; MAX_FRAME],
+            channel,
+            back_end,
+            name,
+            link: None,
+            dry: false,
+            starved: None,
+        }
+    }
+
+    fn count(&self, counter: AppCounter, amount: u64) {
+        if amount != 0 {
+            self.channel.crossing().app_counters().add(counter, amount);
+        }
+    }
+
+    /// Sends what the guest transmitted; true: there may be more.
+    fn down(&mut self) -> Result<bool, ServeError> {
+        let (mut frames, mut slots) = (0, 0);
+        while let Some(buffer) = self.batch.get_mut(frames).filter(|_| slots < DOWN_PER_TURN) {
+            match self.channel.next(buffer) {
+                Ok(None) => break,
+                Ok(Some(header)) => {
+                    if Down::try_from(header.kind) == Ok(Down::Frame) && FRAME_BYTES.contains(&buffer.len()) {
+                        frames += 1;
+                    } else {
+                        self.channel.crossing().count_peer_error();
+                    }
+                }
+                // One slot, given back like a good one.
+                Err(RingError::Length { .. }) => {}
+                // The ring is broken until its peer mends it.
+                Err(_) => break,
+            }
+            slots += 1;
+        }
+        self.channel.release(slots as u32)?;
+        let (mut sent, mut lost) = (0, 0);
+        for frame in self.batch.iter().take(frames) {
+            match self.back_end.send(frame) {
+                Sent::Out => sent += 1,
+                Sent::Dropped => lost += 1,
+            }
+        }
+        self.count(AppCounter::NetTx, sent);
+        self.count(AppCounter::NetTxDropped, lost);
+        Ok(slots == DOWN_PER_TURN)
+    }
+
+    /// Gives the guest what the host has; true: there may be more.
+    fn up(&mut self) -> Result<bool, ServeError> {
+        let mut credit = self.credit()?;
+        if credit != 0 && self.tell_link() {
+            credit -= 1;
+        }
+        let more = if self.starved.is_none() {
+            self.receive(credit)
+        } else {
+            if self.back_end.waits() == Waits::OnHost {
+                self.drop_stale();
+            }
+            false
+        };
+        self.channel.flush()?;
+        Ok(more)
+    }
+
+    /// Slots that may be filled; with none, a signal is asked for.
+    fn credit(&mut self) -> Result<u32, ServeError> {
+        let mut credit = self.channel.credit().unwrap_or(0);
+        if credit == 0 && matches!(self.channel.want_credit(), Ok(false)) {
+            credit = self.channel.credit().unwrap_or(0);
+        }
+        self.starved = (credit == 0).then(|| self.starved.unwrap_or_else(|| Instant::now() + GRACE));
+        Ok(credit)
+    }
+
+    /// Tells the vmm of the cable if it has changed. Returns whether that took a slot.
+    fn tell_link(&mut self) -> bool {
+        let link = self.back_end.link();
+        let news = self.link != Some(link);
+        if news && self.channel.push(Up::Link as u16, 0, &[link.into()]).is_ok() {
+            self.link = Some(link);
+        }
+        news
+    }
+
+    fn receive(&mut self, credit: u32) -> bool {
+        let most = UP_PER_TURN.min(credit as usize);
+        let (mut frames, mut refused) = (0, 0);
+        for _ in 0..most {
+            if self.dry {
+                break;
+            }
+            match self.back_end.receive(&mut self.frame) {
+                Received::Frame(bytes) => {
+                    let frame = self.frame.get(..bytes).unwrap_or_default();
+                    frames += u64::from(self.channel.push(Up::Frame as u16, 0, frame).is_ok());
+                }
+                Received::Dropped => refused += 1,
+                Received::Nothing => self.dry = true,
+            }
+        }
+        self.count(AppCounter::NetRx, frames);
+        self.count(AppCounter::NetRxRefused, refused);
+        !self.dry
+    }
+
+    /// Takes what waits on the host and throws it away, when it is time to.
+    fn drop_stale(&mut self) {
+        if self.pausing() {
+            return;
+        }
+        let mut frames = 0;
+        while !self.dry && frames < UP_PER_TURN as u64 {
+            match self.back_end.receive(&mut self.frame) {
+                Received::Frame(_) | Received::Dropped => frames += 1,
+                Received::Nothing => self.dry = true,
+            }
+        }
+        if frames != 0 {
+            self.starved = Some(Instant::now() + PAUSE);
+        }
+        self.count(AppCounter::NetRxNoCredit, frames);
+    }
+
+    fn pausing(&self) -> bool {
+        self.starved.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl Service for NetService {
+    fn turn(&mut self, ready: bool) -> Result<bool, ServeError> {
+        // A descriptor that is ready stays so until it is read: what is not seen now is seen at the next wait.
+        if ready || self.back_end.waits() == Waits::Here {
+            self.dry = false;
+        }
+        let mut more = self.down()?;
+        more |= self.up()?;
+        let counters = self.channel.crossing().app_counters();
+        self.back_end.end_turn(counters);
+        Ok(more)
+    }
+
+    fn interests(&self) -> Interests<'_> {
+        let frames = match self.back_end.waits() {
+            Waits::Here => self.starved.is_none(),
+            Waits::OnHost => self.dry && !self.pausing(),
+        };
+        let mut interests = self.back_end.interests(Wanted { frames });
+        if self.starved.is_some() {
+            let within = interests.within.map(|within| within.max(PAUSE));
+            interests.within = if self.back_end.waits() == Waits::OnHost && !frames {
+                Some(PAUSE)
+            } else {
+                within
+            };
+        }
+        interests
+    }
+
+    fn is_drained(&self) -> bool {
+        true
+    }
+
+    fn trouble(&mut self) -> Option<String> {
+        let trouble = self.back_end.trouble()?;
+        Some(format!("{}: {trouble}", self.name))
+    }
+}
