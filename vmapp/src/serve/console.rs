@@ -1,8 +1,8 @@
 //! The console channel's service: output from the ring to the back end, input from the back end to the ring.
 //!
-//! One slot of output is in hand at a time and is given back only when its last byte is out: what the host does not take
-//! stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last of it
-//! is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
+//! One slot of output is in hand at a time and is given back only when its last byte is out: what the host does not
+//! take stays in the ring, the ring fills, and the guest's UART waits. Input is read from the host only when the last
+//! of it is in the ring. So memory is bounded by one slot in each direction, and nothing is lost or reordered.
 
 use super::ServeError;
 use super::service::Service;

@@ -1,12 +1,12 @@
 //! The I/O worker process (`vmapp io-worker`): everything the host can see, behind one wait loop.
 //!
-//! Started by the supervisor, never by hand. It attaches the shared memory, gives up its rights and then serves: bits of
-//! the pending word to the channels' services, the host's descriptors to the back ends, the supervisor's few words. What
-//! belongs to a channel is behind [`Service`]; the console has more to tell the supervisor, and is known by name.
+//! Started by the supervisor, never by hand. It attaches the shared memory, gives up its rights and then serves: bits
+//! of the pending word to the channels' services, the host's descriptors to the back ends, the supervisor's few words.
+//! What belongs to a channel is behind [`Service`]; the console has more to tell the supervisor, and is known by name.
 //!
-//! What must never happen here: a call that blocks outside [`Crossing::sleep_on`], unbounded work for one look at a ring,
-//! a mapping of guest memory, or a life longer than the supervisor's. The vmm is hostile: what it does wrong is counted,
-//! told now and then, and changes nothing else.
+//! What must never happen here: a call that blocks outside [`Crossing::sleep_on`], unbounded work for one look at a
+//! ring, a mapping of guest memory, or a life longer than the supervisor's. The vmm is hostile: what it does wrong is
+//! counted, told now and then, and changes nothing else.
 
 mod attach;
 mod complaints;

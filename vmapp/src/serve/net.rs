@@ -1,10 +1,10 @@
 //! A network card's service: frames from its ring to the back end, and the other way.
 //!
-//! Down: slots are given back before the host is asked to send, so that no worker sends a frame twice. Up: by credit. With
-//! none left, frames that wait in a queue of the host are dropped and counted, after a short grace, in bounded batches with pauses
-//! between them, so that neither a flood nor a stopped guest costs more than a bounded share of a core; frames a back end makes
-//! itself stay with it. The cable's state goes up when it changes, before any frame, and first of all when a worker
-//! starts.
+//! Down: slots are given back before the host is asked to send, so that no worker sends a frame twice. Up: by credit.
+//! With none left, frames that wait in a queue of the host are dropped and counted, after a short grace, in bounded
+//! batches with pauses between them, so that neither a flood nor a stopped guest costs more than a bounded share of a
+//! core; frames a back end makes itself stay with it. The cable's state goes up when it changes, before any frame, and
+//! first of all when a worker starts.
 //!
 //! What must never happen here: a read of a tap that nothing says has a frame, a wake-up missed for that, a frame whose
 //! length nobody checked.
@@ -23,7 +23,8 @@ use vmdriver_shim::channel::Channel;
 const DOWN_PER_TURN: usize = 64;
 /// Most frames moved up, or dropped, in one turn.
 const UP_PER_TURN: usize = 64;
-/// How long credit may be missing before frames that wait on the host are stale: a guest that is only slow finds them there.
+/// How long credit may be missing before frames that wait on the host are stale: a guest that is only slow finds them
+/// there.
 const GRACE: Duration = Duration::from_millis(20);
 /// Time between two batches of stale frames. Credit ends it.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -1,5 +1,5 @@
-//! Images on the host's own files and devices: what is opened, what is refused with which words, what a file that is cut or a
-//! full disk does.
+//! Images on the host's own files and devices: what is opened, what is refused with which words, what a file that is
+//! cut or a full disk does.
 
 use crate::medium::SECTOR;
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 use vmapp::back::disk::medium::{HostFile, Medium};
 use vmapp::back::disk::open::{DiskOpenError, identity, open, open_overlay, overlay_path};
@@ -26,8 +26,22 @@ fn image(folder: &Path, bytes: u64) -> PathBuf {
     path
 }
 
+/// Opens what is free: a process another test is about to start may hold our descriptors, and with them a lock, up to its
+/// exec.
+pub fn patiently<T>(mut open: impl FnMut() -> Result<T, DiskOpenError>) -> Result<T, DiskOpenError> {
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(DiskOpenError::InUse { .. }) if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::yield_now();
+            }
+            done => return done,
+        }
+    }
+}
+
 fn raw(path: &Path, writable: bool) -> Raw<HostFile> {
-    let (fd, sectors) = open(path, writable).unwrap();
+    let (fd, sectors) = patiently(|| open(path, writable)).unwrap();
     Raw::new(HostFile::new(fd).unwrap(), sectors, !writable)
 }
 
@@ -154,14 +168,14 @@ fn one_writes_or_many_read_and_a_lock_outlives_the_worker_that_used_it() {
         );
     }
     drop(supervisors);
-    let readers = [open(&path, false).unwrap(), open(&path, false).unwrap()];
+    let readers = [(), ()].map(|()| patiently(|| open(&path, false)).unwrap());
     assert!(matches!(open(&path, true), Err(DiskOpenError::InUse { .. })));
     drop(readers);
-    open(&path, true).unwrap();
+    patiently(|| open(&path, true)).unwrap();
     // A link is another name, not another image.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let _held = open(&link, true).unwrap();
+    let _held = patiently(|| open(&link, true)).unwrap();
     assert!(matches!(open(&path, true), Err(DiskOpenError::InUse { .. })));
 }
 
@@ -173,8 +187,8 @@ fn an_overlay_keeps_writes_from_the_base_over_a_restart() {
     let overlay = overlay_path(&path);
     assert!(overlay.ends_with("disk.img.overlay"));
     for life in 0u8..3 {
-        let (base, sectors) = open(&path, false).unwrap();
-        let file = open_overlay(&overlay, &path, &base, sectors).unwrap();
+        let (base, sectors) = patiently(|| open(&path, false)).unwrap();
+        let file = patiently(|| open_overlay(&overlay, &path, &base, sectors)).unwrap();
         let again = open_overlay(&overlay, &path, &base, sectors).unwrap_err();
         assert!(matches!(again, DiskOpenError::InUse { .. }), "{again}");
         let known = identity(&base, sectors).unwrap();
@@ -202,8 +216,8 @@ fn an_overlay_that_does_not_fit_its_base_says_how_to_mend_that() {
     let path = image(folder.path(), 1 << 20);
     let overlay = folder.path().join("over");
     let open_both = || {
-        let (base, sectors) = open(&path, false).unwrap();
-        open_overlay(&overlay, &path, &base, sectors).map(drop)
+        let (base, sectors) = patiently(|| open(&path, false)).unwrap();
+        patiently(|| open_overlay(&overlay, &path, &base, sectors)).map(drop)
     };
     let file = File::options().write(true).open(&path).unwrap();
     let then = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 42);

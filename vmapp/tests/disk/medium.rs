@@ -157,7 +157,7 @@ impl Medium for PoweredMedium {
         let rest = state.seen.get(at as usize..).unwrap_or_default();
         let data = rest.iter().position(|&byte| byte != 0);
         // Holes are whole blocks of the host.
-        Ok(data.map(|ahead| (at + ahead as u64 & !4095).max(at)))
+        Ok(data.map(|ahead| ((at + ahead as u64) & !4095).max(at)))
     }
 }
 

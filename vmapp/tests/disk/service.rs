@@ -363,23 +363,23 @@ fn a_slow_medium_stops_neither_the_turn_nor_a_flush_from_being_last() {
 fn at_the_end_all_requests_are_done_and_then_flushed() {
     let mut stage = Stage::new();
     let image = PlannedImage::of_sectors(SECTORS as usize);
-    let (slow, _begun, go) = gated(&image);
+    let (slow, begun, go) = gated(&image);
     let mut worker = stage.worker(slow, false);
     for lba in 0..3 {
         stage.ask(Down::Write, lba, 1, &[1; SECTOR]);
     }
-    worker.round();
+    worker.turn();
     worker.service.finish();
-    assert!(!worker.service.is_drained());
     for _ in 0..4 {
-        assert!(!worker.service.is_drained());
+        worker.until(|| begun.try_recv().ok());
+        worker.turn();
+        assert!(!worker.service.is_drained(), "something is at the medium");
         go.send(()).unwrap();
-        worker.round();
     }
-    let mut drained = false;
-    while !drained {
+    let begun = Instant::now();
+    while !worker.service.is_drained() {
+        assert!(begun.elapsed() < LONG);
         worker.round();
-        drained = worker.service.is_drained();
     }
     assert_eq!(
         image.0.lock().unwrap().asked,

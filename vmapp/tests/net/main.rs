@@ -1,5 +1,5 @@
-//! Network cards: taps of the host in a network namespace of the test's own, the capture file, and the service against a
-//! vmm played by the test.
+//! Network cards: taps of the host in a network namespace of the test's own, the capture file, and the service against
+//! a vmm played by the test.
 
 mod pcapng;
 mod planned;

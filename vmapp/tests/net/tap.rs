@@ -81,8 +81,7 @@ fn a_name_no_interface_has_is_refused() {
 #[test]
 fn each_refusal_says_what_to_type() {
     let make = "ip tuntap add dev tap7 mode tap user me && ip link set tap7 up";
-    let (name, user, other) =
-        || -> (String, String, String) { ("tap7".into(), "me".into(), "tap8".into()) }();
+    let [name, user, other] = ["tap7", "me", "tap8"].map(str::to_owned);
     let cases = [
         (TapError::NoDriver { name: name.clone() }, "modprobe tun"),
         (

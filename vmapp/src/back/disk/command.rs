@@ -1,17 +1,17 @@
 //! `vmapp disk`: images and overlays of VMs that do not run.
 //!
-//! Called by the command line. PATH is the image as a machine's `path` names it; its overlay is where the machine would
-//! look for it, or where the user says. All but [`info`] take the locks a VM takes, so that none runs meanwhile. Each command can be
-//! interrupted at any point and given again.
+//! Called by the command line. PATH is the image as a machine's `path` names it; its overlay is where the machine
+//! would look for it, or where the user says. All but [`info`] take the locks a VM takes, so that none runs meanwhile.
+//! Each command can be interrupted at any point and given again.
 
 use super::DiskError;
-use super::medium::HostFile;
-use super::open::{DiskOpenError, identity, open, open_overlay_file, overlay_path, sync_folder};
+use super::medium::{HostFile, Medium};
+use super::open::{DiskOpenError, identity, look, open, open_overlay_file, overlay_path, sync_folder};
 use super::overlay::{BootId, Header, Overlay, OverlayError, State, inspect, make_empty};
 use super::raw::Raw;
 use shared::msg::disk::SECTOR;
 use shared::spec::MAX_SECTORS;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -62,31 +62,26 @@ pub fn create(path: &Path, size: &str) -> Result<String, CommandError> {
 
 /// `vmapp disk info`: what an image and its overlay are. Takes no lock, so that it can be asked of a running VM's.
 pub fn info(path: &Path, overlay: Option<&Path>) -> Result<String, CommandError> {
-    let metadata = path.metadata().map_err(failed(path))?;
-    let mut text = match open(path, false) {
-        Ok((_, sectors)) => format!(
-            "{}: raw, {} bytes, {} of them on the host's disk\n",
-            path.display(),
-            sectors * SECTOR as u64,
-            metadata.blocks() * 512
-        ),
-        Err(DiskOpenError::InUse { .. }) => format!(
-            "{}: raw, {} bytes, open for writing now\n",
-            path.display(),
-            metadata.len()
-        ),
-        Err(error) => return Err(error.into()),
+    let mut image = look(path)?;
+    let bytes = image.size().map_err(failed(path))?;
+    let allocated = image.file().metadata().map_err(failed(path))?.blocks() * 512;
+    let mut text = if image.is_device() {
+        format!("{}: block device, {bytes} bytes\n", path.display())
+    } else {
+        format!(
+            "{}: raw, {bytes} bytes, {allocated} of them on the host's disk\n",
+            path.display()
+        )
     };
     let named = overlay.map_or_else(|| overlay_path(path), Path::to_owned);
-    match File::open(&named) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && overlay.is_none() => {}
-        opened => text += &overlay_info(&named, path, opened.map_err(failed(&named))?)?,
+    match look(&named) {
+        Err(DiskOpenError::Missing(_)) if overlay.is_none() => {}
+        opened => text += &overlay_info(&named, path, opened?)?,
     }
     Ok(text)
 }
 
-fn overlay_info(path: &Path, base: &Path, file: File) -> Result<String, CommandError> {
-    let mut file = HostFile::new(file.into()).map_err(failed(path))?;
+fn overlay_info(path: &Path, base: &Path, mut file: HostFile) -> Result<String, CommandError> {
     let boot = BootId::current().map_err(failed(path))?;
     let (header, used) = inspect(&mut file, boot).map_err(overlay_error(path, base))?;
     let state = match header.state {

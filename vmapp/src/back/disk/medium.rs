@@ -1,8 +1,8 @@
 //! What an image is kept in: bytes by position, on the host.
 //!
 //! [`HostFile`] is a regular file or a block device; the tests put in its place a medium that fails or loses power.
-//! What must never happen here: a file that grows, a mapping of it (a file cut short would be a SIGBUS), or an fdatasync(2)
-//! taken for good after one that failed, which the kernel reports once and then forgets with the data.
+//! What must never happen here: a file that grows, a mapping of it (a file cut short would be a SIGBUS), or an
+//! fdatasync(2) taken for good after one that failed, which the kernel reports once and then forgets with the data.
 
 use super::DiskError;
 use nix::errno::Errno;
@@ -83,8 +83,8 @@ impl Medium for HostFile {
     }
 
     fn write_at(&mut self, at: u64, from: &[u8]) -> Result<(), DiskError> {
-        // A device ends by itself (ENOSPC). A file cut in this very moment may grow again by this write: as a hole up to
-        // it, and not beyond the size it had.
+        // A device ends by itself (ENOSPC). A file cut in this very moment may grow again by this write: as a hole up
+        // to it, and not beyond the size it had.
         if !self.device && self.size()? < at.saturating_add(from.len() as u64) {
             return Err(DiskError::Cut);
         }

@@ -9,8 +9,14 @@
 //! | [`command`] | `vmapp disk` |
 //!
 //! An [`Image`] is synchronous and belongs to its disk's own thread, so that a slow medium delays its disk and nothing
-//! else; the I/O worker's disk service passes it requests from the ring, in order. Formats are what the configuration says,
-//! never guessed from content; the size is what it was at start, whatever happens to the file.
+//! else; the I/O worker's disk service passes it requests from the ring, in order. Formats are what the configuration
+//! says, never guessed from content; the size is what it was at start, whatever happens to the file.
+
+pub mod command;
+pub mod medium;
+pub mod open;
+pub mod overlay;
+pub mod raw;
 
 pub mod command;
 pub mod medium;

@@ -1,10 +1,11 @@
 //! Opening images: what they must be, and the locks that keep two from writing one.
 //!
-//! Called by the supervisor, and by `vmapp disk`. A lock is a flock(2): it belongs to the open file description, which the
-//! supervisor holds and every I/O worker shares, so that it outlives a worker and ends with the VM. An image is written by
-//! one, or read by many. Symbolic links are the user's own and are followed.
+//! Called by the supervisor, and by `vmapp disk`. A lock is a flock(2): it belongs to the open file description, which
+//! the supervisor holds and every I/O worker shares, so that it outlives a worker and ends with the VM. An image is
+//! written by one, or read by many. Symbolic links are the user's own and are followed.
 //!
-//! What must never happen here: a look at an image's content to find out what it is, or an image opened without its lock.
+//! What must never happen here: a look at an image's content to find out what it is, or an image opened without its
+//! lock.
 
 use super::medium::{HostFile, Medium};
 use super::overlay::{Header, Identity, Layout, OverlayError, State, make_empty};
@@ -27,7 +28,7 @@ pub enum DiskOpenError {
     #[error("{}: no such file: make an empty disk with `vmapp disk create {} 8G`", .0.display(), .0.display())]
     Missing(PathBuf),
     /// No right to it.
-    #[error("{}: permission denied{}", .path.display(), if *.writable { ": for a disk that is only read, write mode = \"ro\" or \"overlay\"" } else { "" })]
+    #[error("{}: permission denied{}", .path.display(), only_read(*.writable))]
     Denied {
         /// The file.
         path: PathBuf,
@@ -43,7 +44,11 @@ pub enum DiskOpenError {
         what: &'static str,
     },
     /// Not whole sectors.
-    #[error("{}: {bytes} bytes are not a whole number of {SECTOR}-byte sectors: `truncate -s {} {}` adds zeros up to the next", .path.display(), whole(*.bytes), .path.display())]
+    #[error(
+        "{}: {bytes} bytes are not a whole number of {SECTOR}-byte sectors: \
+         `truncate -s {} {}` adds zeros up to the next",
+        .path.display(), whole(*.bytes), .path.display()
+    )]
     Ragged {
         /// The file.
         path: PathBuf,
@@ -59,7 +64,10 @@ pub enum DiskOpenError {
         bytes: u64,
     },
     /// Locked.
-    #[error("{}: another VM or program has this image open{}: stop that, or give this VM a copy", .path.display(), if *.writable { "" } else { " for writing" })]
+    #[error(
+        "{}: another VM or program has this image open{}: stop that, or give this VM a copy",
+        .path.display(), if *.writable { "" } else { " for writing" }
+    )]
     InUse {
         /// The file.
         path: PathBuf,
@@ -87,6 +95,14 @@ pub enum DiskOpenError {
         /// Its word.
         source: io::Error,
     },
+}
+
+fn only_read(writable: bool) -> &'static str {
+    if writable {
+        ": for a disk that is only read, write mode = \"ro\" or \"overlay\""
+    } else {
+        ""
+    }
 }
 
 /// The next whole number of sectors, in bytes; at least one.
@@ -140,8 +156,8 @@ pub fn open(path: &Path, writable: bool) -> Result<(OwnedFd, u64), DiskOpenError
     Ok((host.into(), sectors))
 }
 
-/// Opens the overlay `path` of an open base, locks it for us alone, and checks that the two belong together. One that does
-/// not exist is made.
+/// Opens the overlay `path` of an open base, locks it for us alone, and checks that the two belong together. One that
+/// does not exist is made.
 pub fn open_overlay(
     path: &Path,
     base_path: &Path,
@@ -201,7 +217,30 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Opens an image or overlay to look at it, whoever else has it open. Not for reading sectors: nothing is locked.
+pub fn look(path: &Path) -> Result<HostFile, DiskOpenError> {
+    let file = open_unlocked(path, false, false)?;
+    HostFile::new(file.into()).map_err(|source| cannot(path, false, source))
+}
+
 fn open_locked(path: &Path, writable: bool, create: bool) -> Result<File, DiskOpenError> {
+    let file = open_unlocked(path, writable, create)?;
+    let locked = if writable {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match locked {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DiskOpenError::InUse {
+            path: path.to_owned(),
+            writable,
+        }),
+        Err(TryLockError::Error(error)) => Err(cannot(path, writable, error)),
+    }
+}
+
+fn open_unlocked(path: &Path, writable: bool, create: bool) -> Result<File, DiskOpenError> {
     let device = match path.metadata() {
         Ok(metadata) => refuse_kind(path, &metadata)?,
         Err(error) if error.kind() == ErrorKind::NotFound && create => false,
@@ -222,19 +261,7 @@ fn open_locked(path: &Path, writable: bool, create: bool) -> Result<File, DiskOp
     let metadata = file.metadata().map_err(|error| cannot(path, writable, error))?;
     refuse_kind(path, &metadata)?;
     block_again(&file).map_err(|errno| cannot(path, writable, errno.into()))?;
-    let locked = if writable {
-        file.try_lock()
-    } else {
-        file.try_lock_shared()
-    };
-    match locked {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DiskOpenError::InUse {
-            path: path.to_owned(),
-            writable,
-        }),
-        Err(TryLockError::Error(error)) => Err(cannot(path, writable, error)),
-    }
+    Ok(file)
 }
 
 /// Refuses what holds no image; true: a block device.

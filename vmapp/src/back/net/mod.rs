@@ -7,9 +7,9 @@
 //! | [`none`] | `backend = "none"`: the cable is out |
 //! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
 //!
-//! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never blocks; it
-//! holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame check
-//! sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+//! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
+//! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
+//! check sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
 
 pub mod nat;
 pub mod none;
@@ -55,7 +55,8 @@ pub struct Wanted {
 /// Where frames for the guest wait until they are received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// In the back end, which makes them itself: asked every turn, and not without receive credit, so that none is lost.
+    /// In the back end, which makes them itself: asked every turn, and not without receive credit, so that none is
+    /// lost.
     Here,
     /// In a queue of the host, which anybody may fill: asked when a descriptor is ready, and without receive credit
     /// emptied all the same, so that the guest never gets stale frames.

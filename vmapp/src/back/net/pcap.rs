@@ -1,8 +1,8 @@
 //! `pcap = FILE`: every frame of a card, either way, in a pcapng file.
 //!
 //! The format is draft-ietf-opsawg-pcapng (sections named below), in the host's byte order; a reader sees that by the
-//! magic number. [`Capture`] wraps any other back end. Frames gather in a buffer of fixed size, written at the end of the
-//! turn. A file that cannot be written costs frames of the capture, never of the network, and never half a block:
+//! magic number. [`Capture`] wraps any other back end. Frames gather in a buffer of fixed size, written at the end of
+//! the turn. A file that cannot be written costs frames of the capture, never of the network, and never half a block:
 //! what a write left over goes on where it stopped once there is room again.
 //!
 //! Appending is right whatever the file holds: a file may have several sections, one for each worker that wrote it.

@@ -1,8 +1,8 @@
 //! `backend = "tap"`: a network card's cable ends in an interface of the host.
 //!
-//! [`open`] is the supervisor's: it attaches to the tap while there are rights to; the I/O worker gets the descriptor and
-//! drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it. The cable is in while the interface is up: the
-//! kernel says so by polling writable (drivers/net/tun.c, `tun_sock_writeable`), which needs no rights.
+//! [`open`] is the supervisor's: it attaches to the tap while there are rights to; the I/O worker gets the descriptor
+//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it. The cable is in while the interface is up:
+//! the kernel says so by polling writable (drivers/net/tun.c, `tun_sock_writeable`), which needs no rights.
 //!
 //! What must never happen here: a blocking call, a frame cut short, a wait for a descriptor of a deleted tap, which is
 //! ready for ever.
@@ -33,7 +33,8 @@ const MAX_NAME: usize = 15;
 pub enum TapError {
     /// No interface can be called so.
     #[error(
-        "tap {0:?}: an interface's name has 1 to {MAX_NAME} bytes, without spaces, '/', ':' and '%'; write for example tap = \"tap0\""
+        "tap {0:?}: an interface's name has 1 to {MAX_NAME} bytes, without spaces, '/', ':' and '%'; \
+         write for example tap = \"tap0\""
     )]
     Name(String),
     /// The host has no tun driver.
@@ -87,7 +88,8 @@ pub enum TapError {
     },
     /// An interface, and not a tap with one queue.
     #[error(
-        "tap {name}: this interface is no tap with one queue (but a tun, a tap with several queues or a card): run as root `{}` and write tap = {other:?}",
+        "tap {name}: this interface is no tap with one queue (but a tun, a tap with several queues or a card): \
+         run as root `{}` and write tap = {other:?}",
         make(other, user)
     )]
     NotTap {

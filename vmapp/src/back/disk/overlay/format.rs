@@ -1,8 +1,8 @@
 //! The overlay file's layout, and its header: what is where, who may read it, what is refused.
 //!
 //! Nothing in the file is a position or a length: all follow from the size of the disk, so that a hostile header can
-//! send nobody anywhere. Bytes are little-endian; every structure is one sector of 512 bytes, which media write whole or not at
-//! all, and carries a check sum over all of it.
+//! send nobody anywhere. Bytes are little-endian; every structure is one sector of 512 bytes, which media write whole
+//! or not at all, and carries a check sum over all of it.
 
 use crate::back::disk::DiskError;
 use crate::back::disk::medium::Medium;

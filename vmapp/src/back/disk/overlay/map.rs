@@ -25,8 +25,8 @@ impl Map {
         }
     }
 
-    /// Whether sector `lba` is in the overlay, and for how many of `most` (at least 1) sectors from it on that holds, as
-    /// far as one block tells.
+    /// Whether sector `lba` is in the overlay, and for how many of `most` (at least 1) sectors from it on that holds,
+    /// as far as one block tells.
     pub fn run(&mut self, file: &mut impl Medium, lba: u64, most: u64) -> Result<(bool, u64), DiskError> {
         let number = lba / PER_BLOCK;
         let block = self.block(file, number)?;

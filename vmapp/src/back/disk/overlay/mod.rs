@@ -10,17 +10,17 @@
 //!
 //! A sector is the unit, so no write has to read, and none touches its neighbours. Crash consistency has two halves:
 //!
-//! - *The worker dies.* What it gave the kernel is there. A write is acknowledged when its data and then its bits in the
-//!   current map were given to the kernel, in this order: a successor finds both, or the old sector.
+//! - *The worker dies.* What it gave the kernel is there. A write is acknowledged when its data and then its bits in
+//!   the current map were given to the kernel, in this order: a successor finds both, or the old sector.
 //! - *The host dies.* What was given to the kernel since the last flush is there in part, in any order; so the current
-//!   map may name sectors whose data are not there. It is believed only in the run of the kernel that wrote it (the session
-//!   sector says which), else it is made anew from the lasting map. A flush is: fdatasync; the changed blocks of the
-//!   current map into the lasting map; fdatasync. So the lasting map never names a sector without data, and a sector
-//!   is the last one flushed, or a later one, whole.
+//!   map may name sectors whose data are not there. It is believed only in the run of the kernel that wrote it (the
+//!   session sector says which), else it is made anew from the lasting map. A flush is: fdatasync; the changed blocks
+//!   of the current map into the lasting map; fdatasync. So the lasting map never names a sector without data, and a
+//!   sector is the last one flushed, or a later one, whole.
 //!
-//! The lasting map and the header are written a sector at a time, which media do whole or not at all; a check sum finds
-//! what breaks that. What must never happen here: a write to the base (but by [`Overlay::merge`], for `vmapp disk commit`), or a
-//! guess at the format of either.
+//! The lasting map and the header are written a sector at a time, which media do whole or not at all; a check sum
+//! finds what breaks that. What must never happen here: a write to the base (but by [`Overlay::merge`], for `vmapp
+//! disk commit`), or a guess at the format of either.
 
 mod format;
 mod map;
@@ -159,9 +159,9 @@ impl<B: Medium, M: Medium> Overlay<B, M> {
         self.layout.data_at + lba * SECTOR as u64
     }
 
-    /// Copies what the overlay holds into the base, which must be open for writing. When this returns it is in the base for good, and the
-    /// overlay says "merging" until it is emptied ([`make_empty`]). Interrupted at any point, it can be done again:
-    /// the overlay stays whole. Returns the sectors copied.
+    /// Copies what the overlay holds into the base, which must be open for writing. When this returns it is in the
+    /// base for good, and the overlay says "merging" until it is emptied ([`make_empty`]). Interrupted at any point,
+    /// it can be done again: the overlay stays whole. Returns the sectors copied.
     pub fn merge(&mut self) -> Result<u64, OverlayError> {
         self.flush()?;
         let header = Header::read(&mut self.file)?;
