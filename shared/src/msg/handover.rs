@@ -159,7 +159,7 @@ pub enum NetBackSpec {
     Tap,
     /// A small private network with a router that translates to the host's sockets.
     Nat {
-        /// The network's address and prefix length (8 to 30): the router, which serves DHCP, DNS and ping, has the second
+        /// The network's address and prefix length (8 to 27): the router, which serves DHCP, DNS and ping, has the second
         /// address of it, the DNS server the third, the guest gets the fifteenth, as users of QEMU and VMware know it.
         network: (Ipv4Addr, u8),
         /// Name servers of the host that questions are passed to, in order.

@@ -9,6 +9,7 @@
 mod console;
 mod devices;
 mod input;
+mod nat;
 mod rig;
 mod rings;
 
@@ -42,6 +43,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "layout",
         run: rings::layout,
+    },
+    Target {
+        name: "nat",
+        run: nat::nat,
     },
     Target {
         name: "pci",

@@ -205,7 +205,8 @@ impl Host for Scripted {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
-        if let Some(datagram) = socket.datagrams.pop_front() {
+        if !matches!(socket.token, Some(Token::Tcp(_))) {
+            let datagram = socket.datagrams.pop_front().ok_or(Errno::EAGAIN)?;
             return Ok(copy(&datagram, into));
         }
         let count = socket.input.len().min(into.len());
@@ -223,8 +224,7 @@ impl Host for Scripted {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
-        let stream = !matches!(socket.token, Some(Token::Udp(_) | Token::Dns(_) | Token::Echo(_)));
-        if !stream {
+        if !matches!(socket.token, Some(Token::Tcp(_))) {
             socket.sent.push(bytes.to_vec());
             return Ok(bytes.len());
         }

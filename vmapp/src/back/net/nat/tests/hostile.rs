@@ -21,50 +21,9 @@ fn bend(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-#[test]
-fn a_header_that_lies_about_a_length_is_dropped() {
-    let datagram = || udp(4000, (WORLD, 53), &[7; 100]);
-    let peer = Peer::new(4000, (WORLD, 80));
-    let syn = || peer.frame(TcpControl::Syn, 1, None, b"");
-    let table: Vec<(&str, Vec<u8>, Loss)> = vec![
-        ("no frame at all", vec![], Loss::Malformed),
-        ("shorter than an Ethernet header", vec![0xff; 13], Loss::Malformed),
-        ("an Ethernet header alone", datagram()[..14].to_vec(), Loss::Malformed),
-        // CVE-2017-13711, CVE-2020-1983 and CVE-2019-14378 (libslirp): reassembly; there is none.
-        ("CVE-2019-14378: a first fragment", mend(bend(datagram(), IP + 6, &[0x20, 0])), Loss::Fragment),
-        ("CVE-2019-14378: a last fragment", mend(bend(datagram(), IP + 6, &[0x1f, 0xff])), Loss::Fragment),
-        ("CVE-2020-1983: fragments that overlap", mend(bend(datagram(), IP + 6, &[0x20, 1])), Loss::Fragment),
-        // CVE-2020-7039, CVE-2020-8608 (libslirp tcp_emu): the payload is never parsed here.
-        ("total length beyond the frame", mend(bend(datagram(), IP + 2, &[0xff, 0xff])), Loss::Malformed),
-        ("total length within the header", mend(bend(datagram(), IP + 2, &[0, 19])), Loss::Malformed),
-        ("header length beyond the frame", bend(datagram()[..60].to_vec(), IP, &[0x4f]), Loss::Malformed),
-        ("header length below the least", bend(datagram(), IP, &[0x44]), Loss::Malformed),
-        ("version 6 in an IPv4 frame", mend(bend(datagram(), IP, &[0x65])), Loss::Malformed),
-        ("a wrong header checksum", bend(datagram(), IP + 10, &[0xde, 0xad]), Loss::Malformed),
-        // CVE-2021-3592 to 3595 (libslirp bootp, udp6, tftp): a payload shorter than the structure read from it.
-        ("CVE-2021-3592: BOOTP cut short", udp_from(std::net::Ipv4Addr::UNSPECIFIED, 68, (ROUTER, 67), &[1; 8]), Loss::Malformed),
-        ("CVE-2021-3595: UDP cut short", mend(ipv4(WORLD, IpProtocol::Udp, &[0, 1, 0, 2])), Loss::Malformed),
-        ("UDP longer than its packet", bend(datagram(), BODY + 4, &[0xff, 0xff]), Loss::Malformed),
-        ("UDP shorter than its header", bend(datagram(), BODY + 4, &[0, 7]), Loss::Malformed),
-        ("UDP to port 0", udp(4000, (WORLD, 0), b"x"), Loss::Malformed),
-        ("a wrong UDP checksum", bend(datagram(), BODY + 6, &[0xde, 0xad]), Loss::Malformed),
-        ("CVE-2021-3593: a DNS question cut short", udp(4000, (DNS, 53), &[0; 11]), Loss::Malformed),
-        ("TCP header length beyond the segment", bend(syn(), BODY + 12, &[0xf0]), Loss::Malformed),
-        ("TCP header length below the least", bend(syn(), BODY + 12, &[0x40]), Loss::Malformed),
-        ("TCP cut short", ipv4(WORLD, IpProtocol::Tcp, &[0; 19]), Loss::Malformed),
-        ("a wrong TCP checksum", bend(syn(), BODY + 16, &[0xde, 0xad]), Loss::Malformed),
-        ("SYN and FIN at once", bend(syn(), BODY + 13, &[3]), Loss::Malformed),
-        ("a TCP option of length 0", bend(syn(), BODY + 20, &[2, 0]), Loss::Malformed),
-        ("ICMP cut short", ipv4(ROUTER, IpProtocol::Icmp, &[8, 0, 0]), Loss::Malformed),
-        ("a wrong ICMP checksum", bend(ping(ROUTER, 1, 1, b"x"), BODY + 2, &[0xde, 0xad]), Loss::Malformed),
-        // CVE-2020-29129, CVE-2020-29130 (libslirp): ARP and NCSI read beyond a short packet.
-        ("CVE-2020-29130: ARP cut short", bend(datagram()[..20].to_vec(), 12, &[8, 6]), Loss::Malformed),
-        ("CVE-2020-29129: ARP with long addresses", bend(bend(datagram(), 12, &[8, 6]), 18, &[255, 255]), Loss::Malformed),
-        ("CVE-2020-29129: NCSI", bend(datagram(), 12, &[0x88, 0xf8]), Loss::Protocol),
-        ("IPv6", bend(datagram(), 12, &[0x86, 0xdd]), Loss::Protocol),
-        ("a multicast source", bend(datagram(), 6, &[1]), Loss::Source),
-        ("to another card", bend(datagram(), 0, &[2, 2, 2]), Loss::Elsewhere),
-    ];
+type Row = (&'static str, Vec<u8>, Loss);
+
+fn all_dropped(table: Vec<Row>) {
     for (name, frame, loss) in table {
         let mut rig = Rig::new();
         assert_eq!(rig.send(&frame), Sent::Dropped, "{name}");
@@ -72,6 +31,179 @@ fn a_header_that_lies_about_a_length_is_dropped() {
         assert!(rig.frames().is_empty(), "{name}");
         assert_eq!(rig.host().sockets.len(), 0, "{name}");
     }
+}
+
+fn datagram() -> Vec<u8> {
+    udp(4000, (WORLD, 53), &[7; 100])
+}
+
+#[test]
+fn an_ethernet_or_ipv4_header_that_lies_is_dropped() {
+    all_dropped(vec![
+        ("no frame at all", vec![], Loss::Malformed),
+        ("shorter than an Ethernet header", vec![0xff; 13], Loss::Malformed),
+        (
+            "an Ethernet header alone",
+            datagram()[..14].to_vec(),
+            Loss::Malformed,
+        ),
+        // CVE-2017-13711, CVE-2020-1983 and CVE-2019-14378 (libslirp): reassembly; there is none.
+        (
+            "CVE-2019-14378: a first fragment",
+            mend(bend(datagram(), IP + 6, &[0x20, 0])),
+            Loss::Fragment,
+        ),
+        (
+            "CVE-2019-14378: a last fragment",
+            mend(bend(datagram(), IP + 6, &[0x1f, 0xff])),
+            Loss::Fragment,
+        ),
+        (
+            "CVE-2020-1983: fragments that overlap",
+            mend(bend(datagram(), IP + 6, &[0x20, 1])),
+            Loss::Fragment,
+        ),
+        // CVE-2020-7039, CVE-2020-8608 (libslirp tcp_emu): the payload is never parsed here.
+        (
+            "total length beyond the frame",
+            mend(bend(datagram(), IP + 2, &[0xff, 0xff])),
+            Loss::Malformed,
+        ),
+        (
+            "total length within the header",
+            mend(bend(datagram(), IP + 2, &[0, 19])),
+            Loss::Malformed,
+        ),
+        (
+            "header length beyond the frame",
+            bend(datagram()[..60].to_vec(), IP, &[0x4f]),
+            Loss::Malformed,
+        ),
+        (
+            "header length below the least",
+            bend(datagram(), IP, &[0x44]),
+            Loss::Malformed,
+        ),
+        (
+            "version 6 in an IPv4 frame",
+            mend(bend(datagram(), IP, &[0x65])),
+            Loss::Malformed,
+        ),
+        (
+            "a wrong header checksum",
+            bend(datagram(), IP + 10, &[0xde, 0xad]),
+            Loss::Malformed,
+        ),
+    ]);
+}
+
+#[test]
+fn a_datagram_that_lies_is_dropped() {
+    all_dropped(vec![
+        // CVE-2021-3592 to 3595 (libslirp bootp, udp6, tftp): a payload shorter than the structure read from it.
+        (
+            "CVE-2021-3592: BOOTP cut short",
+            udp_from(std::net::Ipv4Addr::UNSPECIFIED, 68, (ROUTER, 67), &[1; 8]),
+            Loss::Malformed,
+        ),
+        (
+            "CVE-2021-3595: UDP cut short",
+            mend(ipv4(WORLD, IpProtocol::Udp, &[0, 1, 0, 2])),
+            Loss::Malformed,
+        ),
+        (
+            "UDP longer than its packet",
+            bend(datagram(), BODY + 4, &[0xff, 0xff]),
+            Loss::Malformed,
+        ),
+        (
+            "UDP shorter than its header",
+            bend(datagram(), BODY + 4, &[0, 7]),
+            Loss::Malformed,
+        ),
+        ("UDP to port 0", udp(4000, (WORLD, 0), b"x"), Loss::Malformed),
+        (
+            "a wrong UDP checksum",
+            bend(datagram(), BODY + 6, &[0xde, 0xad]),
+            Loss::Malformed,
+        ),
+        (
+            "CVE-2021-3593: a DNS question cut short",
+            udp(4000, (DNS, 53), &[0; 11]),
+            Loss::Malformed,
+        ),
+    ]);
+}
+
+#[test]
+fn a_segment_or_a_message_that_lies_is_dropped() {
+    let peer = Peer::new(4000, (WORLD, 80));
+    let syn = || peer.frame(TcpControl::Syn, 1, None, b"");
+    all_dropped(vec![
+        (
+            "TCP header length beyond the segment",
+            bend(syn(), BODY + 12, &[0xf0]),
+            Loss::Malformed,
+        ),
+        (
+            "TCP header length below the least",
+            bend(syn(), BODY + 12, &[0x40]),
+            Loss::Malformed,
+        ),
+        (
+            "TCP cut short",
+            ipv4(WORLD, IpProtocol::Tcp, &[0; 19]),
+            Loss::Malformed,
+        ),
+        (
+            "a wrong TCP checksum",
+            bend(syn(), BODY + 16, &[0xde, 0xad]),
+            Loss::Malformed,
+        ),
+        (
+            "SYN and FIN at once",
+            bend(syn(), BODY + 13, &[3]),
+            Loss::Malformed,
+        ),
+        (
+            "a TCP option of length 0",
+            bend(syn(), BODY + 20, &[2, 0]),
+            Loss::Malformed,
+        ),
+        (
+            "ICMP cut short",
+            ipv4(ROUTER, IpProtocol::Icmp, &[8, 0, 0]),
+            Loss::Malformed,
+        ),
+        (
+            "a wrong ICMP checksum",
+            bend(ping(ROUTER, 1, 1, b"x"), BODY + 2, &[0xde, 0xad]),
+            Loss::Malformed,
+        ),
+        // CVE-2020-29129, CVE-2020-29130 (libslirp): ARP and NCSI read beyond a short packet.
+        (
+            "CVE-2020-29130: ARP cut short",
+            bend(datagram()[..20].to_vec(), 12, &[8, 6]),
+            Loss::Malformed,
+        ),
+        (
+            "CVE-2020-29129: ARP with long addresses",
+            bend(bend(datagram(), 12, &[8, 6]), 18, &[255, 255]),
+            Loss::Malformed,
+        ),
+        (
+            "CVE-2020-29129: NCSI",
+            bend(datagram(), 12, &[0x88, 0xf8]),
+            Loss::Protocol,
+        ),
+        ("IPv6", bend(datagram(), 12, &[0x86, 0xdd]), Loss::Protocol),
+        ("a multicast source", bend(datagram(), 6, &[1]), Loss::Source),
+        (
+            "to another card",
+            bend(datagram(), 0, &[2, 2, 2]),
+            Loss::Elsewhere,
+        ),
+    ]);
 }
 
 #[test]
@@ -117,6 +249,11 @@ fn a_flood_of_syns_from_every_port_stays_within_the_table() {
         }
     }
     assert_eq!(rig.nat.flows().0, usize::from(super::super::tcp::FLOWS));
-    let open = rig.host().sockets.values().filter(|socket| socket.is_open()).count();
+    let open = rig
+        .host()
+        .sockets
+        .values()
+        .filter(|socket| socket.is_open())
+        .count();
     assert_eq!(open, usize::from(super::super::tcp::FLOWS));
 }

@@ -7,8 +7,8 @@ use crate::back::net::{Net, Received, Sent};
 use shared::msg::handover::ForwardSpec;
 use shared::msg::net::MAX_FRAME;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet, TcpControl,
-    TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
+    EthernetAddress, EthernetFrame, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -145,7 +145,10 @@ pub fn open(frame: &[u8]) -> Got {
     let packet = Ipv4Packet::new_checked(ethernet.payload()).unwrap();
     assert!(packet.verify_checksum());
     let padding = &ethernet.payload()[usize::from(packet.total_len())..];
-    assert!(padding.iter().all(|byte| *byte == 0), "what the buffer held before");
+    assert!(
+        padding.iter().all(|byte| *byte == 0),
+        "what the buffer held before"
+    );
     Got {
         from: packet.src_addr(),
         protocol: packet.next_header(),
@@ -159,14 +162,23 @@ pub fn open_udp(frame: &[u8]) -> (Ipv4Addr, u16, u16, Vec<u8>) {
     let packet = UdpPacket::new_checked(&got.body[..]).unwrap();
     let to = Ipv4Packet::new_unchecked(&frame[14..]).dst_addr();
     assert!(packet.verify_checksum(&IpAddress::Ipv4(got.from), &IpAddress::Ipv4(to)));
-    (got.from, packet.src_port(), packet.dst_port(), packet.payload().to_vec())
+    (
+        got.from,
+        packet.src_port(),
+        packet.dst_port(),
+        packet.payload().to_vec(),
+    )
 }
 
 /// Type, code and what follows the header of an ICMP message for the guest.
 pub fn open_icmp(frame: &[u8]) -> (u8, u8, Vec<u8>) {
     let got = open(frame);
     assert_eq!(got.protocol, IpProtocol::Icmp);
-    assert!(Icmpv4Packet::new_checked(&got.body[..]).unwrap().verify_checksum());
+    assert!(
+        Icmpv4Packet::new_checked(&got.body[..])
+            .unwrap()
+            .verify_checksum()
+    );
     (got.body[0], got.body[1], got.body[4..].to_vec())
 }
 
@@ -186,7 +198,13 @@ pub fn open_tcp(frame: &[u8]) -> Segment {
     let got = open(frame);
     assert_eq!(got.protocol, IpProtocol::Tcp);
     let packet = TcpPacket::new_checked(&got.body[..]).unwrap();
-    let repr = TcpRepr::parse(&packet, &IpAddress::Ipv4(got.from), &IpAddress::Ipv4(GUEST), &sums()).unwrap();
+    let repr = TcpRepr::parse(
+        &packet,
+        &IpAddress::Ipv4(got.from),
+        &IpAddress::Ipv4(GUEST),
+        &sums(),
+    )
+    .unwrap();
     Segment {
         control: repr.control,
         seq: repr.seq_number.0 as u32,

@@ -8,8 +8,8 @@ use crate::back::net::{Net, Sent, Wanted};
 use nix::errno::Errno;
 use shared::msg::handover::ForwardSpec;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType as Message, DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress,
-    EthernetFrame, EthernetProtocol, IpProtocol,
+    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType as Message, DhcpOption, DhcpPacket, DhcpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -48,7 +48,11 @@ fn arp_answers_for_every_address_of_the_network_but_the_guests() {
     for (operation, from, asked, answered) in table {
         let mut rig = Rig::new();
         let answers = rig.ask(&arp(operation, from, asked));
-        assert_eq!(answers.len(), usize::from(answered), "{operation:?} {from} {asked}");
+        assert_eq!(
+            answers.len(),
+            usize::from(answered),
+            "{operation:?} {from} {asked}"
+        );
         for answer in answers {
             let frame = EthernetFrame::new_checked(&answer[..]).unwrap();
             assert_eq!(frame.dst_addr(), EthernetAddress(MAC));
@@ -90,8 +94,14 @@ fn dhcp(kind: Message, change: impl FnOnce(&mut DhcpRepr<'_>)) -> Vec<u8> {
         renew_duration: None,
         rebind_duration: None,
         additional_options: &[
-            DhcpOption { kind: 12, data: b"a name of the guest's own" },
-            DhcpOption { kind: 61, data: &[255, 1, 2, 3, 4, 5, 6, 7] },
+            DhcpOption {
+                kind: 12,
+                data: b"a name of the guest's own",
+            },
+            DhcpOption {
+                kind: 61,
+                data: &[255, 1, 2, 3, 4, 5, 6, 7],
+            },
         ],
     };
     change(&mut repr);
@@ -100,32 +110,80 @@ fn dhcp(kind: Message, change: impl FnOnce(&mut DhcpRepr<'_>)) -> Vec<u8> {
     udp_from(repr.client_ip, 68, (Ipv4Addr::BROADCAST, 67), &bytes)
 }
 
-#[test]
-fn a_lease_is_offered_acknowledged_renewed_and_refused() {
-    let other = Ipv4Addr::new(10, 0, 2, 99);
-    type Change = fn(&mut DhcpRepr<'_>);
+type Row = (
+    &'static str,
+    Message,
+    fn(&mut DhcpRepr<'_>),
+    Option<(Message, Ipv4Addr)>,
+);
+
+/// What a client may say (RFC 2131, 4.3), and the answer with its lease.
+fn exchanges() -> [Row; 11] {
     let requested = |r: &mut DhcpRepr<'_>| r.requested_ip = Some(GUEST);
-    let table: [(&str, Message, Change, Option<(Message, Ipv4Addr)>); 11] = [
-        ("discover", Message::Discover, |_| {}, Some((Message::Offer, GUEST))),
-        ("discover of another", Message::Discover, |r| r.requested_ip = Some(WORLD), Some((Message::Offer, GUEST))),
-        ("selecting", Message::Request, |r| {
-            r.requested_ip = Some(GUEST);
-            r.server_identifier = Some(ROUTER);
-        }, Some((Message::Ack, GUEST))),
-        ("init-reboot", Message::Request, requested, Some((Message::Ack, GUEST))),
-        ("renewing", Message::Request, |r| r.client_ip = GUEST, Some((Message::Ack, GUEST))),
-        ("wrong address", Message::Request, |r| r.requested_ip = Some(WORLD), Some((Message::Nak, Ipv4Addr::UNSPECIFIED))),
-        ("other server", Message::Request, |r| {
-            r.requested_ip = Some(GUEST);
-            r.server_identifier = Some(DNS);
-        }, None),
-        ("inform", Message::Inform, |r| r.client_ip = GUEST, Some((Message::Ack, Ipv4Addr::UNSPECIFIED))),
+    [
+        (
+            "discover",
+            Message::Discover,
+            |_| {},
+            Some((Message::Offer, GUEST)),
+        ),
+        (
+            "discover of another",
+            Message::Discover,
+            |r| r.requested_ip = Some(WORLD),
+            Some((Message::Offer, GUEST)),
+        ),
+        (
+            "selecting",
+            Message::Request,
+            |r| {
+                r.requested_ip = Some(GUEST);
+                r.server_identifier = Some(ROUTER);
+            },
+            Some((Message::Ack, GUEST)),
+        ),
+        (
+            "init-reboot",
+            Message::Request,
+            requested,
+            Some((Message::Ack, GUEST)),
+        ),
+        (
+            "renewing",
+            Message::Request,
+            |r| r.client_ip = GUEST,
+            Some((Message::Ack, GUEST)),
+        ),
+        (
+            "wrong address",
+            Message::Request,
+            |r| r.requested_ip = Some(WORLD),
+            Some((Message::Nak, Ipv4Addr::UNSPECIFIED)),
+        ),
+        (
+            "other server",
+            Message::Request,
+            |r| {
+                r.requested_ip = Some(GUEST);
+                r.server_identifier = Some(DNS);
+            },
+            None,
+        ),
+        (
+            "inform",
+            Message::Inform,
+            |r| r.client_ip = GUEST,
+            Some((Message::Ack, Ipv4Addr::UNSPECIFIED)),
+        ),
         ("release", Message::Release, |r| r.client_ip = GUEST, None),
         ("decline", Message::Decline, requested, None),
         ("another server's word", Message::Offer, |_| {}, None),
-    ];
-    assert_ne!(other, GUEST);
-    for (name, kind, change, answer) in table {
+    ]
+}
+
+#[test]
+fn a_lease_is_offered_acknowledged_renewed_and_refused() {
+    for (name, kind, change, answer) in exchanges() {
         let mut rig = Rig::new();
         let answers = rig.ask(&dhcp(kind, change));
         assert_eq!(answers.len(), usize::from(answer.is_some()), "{name}");
@@ -136,15 +194,32 @@ fn a_lease_is_offered_acknowledged_renewed_and_refused() {
         assert_eq!((from, from_port, to_port), (ROUTER, 67, 68), "{name}");
         assert!(bytes.len() >= 300, "{name}: BOOTP's least");
         let packet = DhcpPacket::new_checked(&bytes[..]).unwrap();
-        assert!(packet.options().any(|option| option.kind == 61 && option.data[0] == 255), "{name}: RFC 6842");
+        assert!(
+            packet
+                .options()
+                .any(|option| option.kind == 61 && option.data[0] == 255),
+            "{name}: RFC 6842"
+        );
         assert!(packet.options().all(|option| option.kind != 12), "{name}");
         let repr = DhcpRepr::parse(&packet).unwrap();
-        assert_eq!((repr.message_type, repr.your_ip, repr.transaction_id), (kind, lease, 0x1234_5678), "{name}");
+        assert_eq!(
+            (repr.message_type, repr.your_ip, repr.transaction_id),
+            (kind, lease, 0x1234_5678),
+            "{name}"
+        );
         assert_eq!(repr.server_identifier, Some(ROUTER), "{name}");
         let told = kind != Message::Nak;
         assert_eq!(repr.router, told.then_some(ROUTER), "{name}");
-        assert_eq!(repr.subnet_mask, told.then_some(Ipv4Addr::new(255, 255, 255, 0)), "{name}");
-        assert_eq!(repr.dns_servers.map(|list| list.to_vec()), told.then(|| vec![DNS]), "{name}");
+        assert_eq!(
+            repr.subnet_mask,
+            told.then_some(Ipv4Addr::new(255, 255, 255, 0)),
+            "{name}"
+        );
+        assert_eq!(
+            repr.dns_servers.map(|list| list.to_vec()),
+            told.then(|| vec![DNS]),
+            "{name}"
+        );
         assert_eq!(repr.lease_duration, (lease == GUEST).then_some(86_400), "{name}");
     }
 }
@@ -154,9 +229,19 @@ fn a_dhcp_answer_goes_where_the_client_can_hear_it() {
     type Change = fn(&mut DhcpRepr<'_>);
     let table: [(Message, Change, Ipv4Addr, [u8; 6]); 4] = [
         (Message::Discover, |_| {}, GUEST, MAC),
-        (Message::Discover, |r| r.broadcast = true, Ipv4Addr::BROADCAST, [0xff; 6]),
+        (
+            Message::Discover,
+            |r| r.broadcast = true,
+            Ipv4Addr::BROADCAST,
+            [0xff; 6],
+        ),
         (Message::Request, |r| r.client_ip = GUEST, GUEST, MAC),
-        (Message::Request, |r| r.requested_ip = Some(WORLD), Ipv4Addr::BROADCAST, [0xff; 6]),
+        (
+            Message::Request,
+            |r| r.requested_ip = Some(WORLD),
+            Ipv4Addr::BROADCAST,
+            [0xff; 6],
+        ),
     ];
     for (kind, change, to, hardware) in table {
         let frame = &Rig::new().ask(&dhcp(kind, change))[0];
@@ -198,7 +283,8 @@ fn dns_goes_on_to_the_next_server_and_says_servfail_in_the_end() {
     let mut rig = Rig::new();
     rig.send(&udp(5000, (DNS, 53), QUERY));
     let first = rig.newest();
-    rig.host().change(first, |socket| socket.error = Some(Errno::ECONNREFUSED));
+    rig.host()
+        .change(first, |socket| socket.error = Some(Errno::ECONNREFUSED));
     assert!(rig.frames().is_empty());
     let second = rig.newest();
     assert_eq!(rig.host().sockets[&second].peer, Some((SERVERS[1], 53).into()));
@@ -206,7 +292,11 @@ fn dns_goes_on_to_the_next_server_and_says_servfail_in_the_end() {
     let mut asked = 0;
     let mut frames = Vec::new();
     while frames.is_empty() {
-        let within = rig.nat.interests(Wanted { frames: true }).within.expect("a timer");
+        let within = rig
+            .nat
+            .interests(Wanted { frames: true })
+            .within
+            .expect("a timer");
         assert!(within <= Duration::from_secs(2));
         rig.pass(within);
         frames = rig.frames();
@@ -224,8 +314,9 @@ fn a_dns_answer_too_long_for_a_frame_is_said_to_be_truncated() {
     let mut rig = Rig::new();
     rig.send(&udp(5000, (DNS, 53), QUERY));
     let socket = rig.newest();
-    rig.host()
-        .change(socket, |socket| socket.datagrams.push_back(answer(b"\xab\xcd", 1473)));
+    rig.host().change(socket, |socket| {
+        socket.datagrams.push_back(answer(b"\xab\xcd", 1473))
+    });
     let (.., bytes) = open_udp(&rig.frames()[0]);
     assert_eq!(bytes[2] & 0x02, 0x02, "TC");
 }
@@ -255,7 +346,11 @@ fn echo_is_answered_here_or_goes_out_or_is_refused() {
         assert_eq!((kind, code), (3, 13), "communication administratively prohibited");
         assert_eq!(rest[4 + 16..4 + 20], WORLD.octets(), "the packet it is about");
     }
-    assert!(rig.nat.trouble().is_some_and(|told| told.contains("ping_group_range")));
+    assert!(
+        rig.nat
+            .trouble()
+            .is_some_and(|told| told.contains("ping_group_range"))
+    );
     assert_eq!(rig.nat.trouble(), None, "told once");
 }
 
@@ -279,7 +374,9 @@ fn a_datagram_goes_out_and_its_answer_comes_back_by_one_socket() {
     assert_eq!(rig.host().sockets[&socket].peer, Some((WORLD, 123).into()));
     assert_eq!(rig.host().sockets[&socket].sent, [[0], [1], [2]]);
     rig.host().change(socket, |socket| {
-        socket.datagrams.extend([vec![9; 1472], vec![8; 1473], vec![], vec![7]]);
+        socket
+            .datagrams
+            .extend([vec![9; 1472], vec![8; 1473], vec![], vec![7]]);
     });
     let got: Vec<_> = rig.frames().iter().map(|frame| open_udp(frame)).collect();
     let wanted: Vec<_> = [vec![9; 1472], vec![], vec![7]]
@@ -294,7 +391,10 @@ fn the_routers_address_is_the_hosts_loopback() {
     let mut rig = Rig::new();
     rig.send(&udp(4000, (ROUTER, 9), b"x"));
     let socket = rig.newest();
-    assert_eq!(rig.host().sockets[&socket].peer, Some("127.0.0.1:9".parse().unwrap()));
+    assert_eq!(
+        rig.host().sockets[&socket].peer,
+        Some("127.0.0.1:9".parse().unwrap())
+    );
 }
 
 #[test]
@@ -311,7 +411,11 @@ fn a_refusal_of_the_host_becomes_the_icmp_message_it_stands_for() {
         rig.host().refuses = Some(errno);
         let frames = rig.ask(&udp(4000, (WORLD, 123), b"x"));
         let got: Vec<_> = frames.iter().map(|frame| open_icmp(frame)).collect();
-        assert_eq!(got.first().map(|(kind, code, _)| (*kind, *code)), code.map(|code| (3, code)), "{errno}");
+        assert_eq!(
+            got.first().map(|(kind, code, _)| (*kind, *code)),
+            code.map(|code| (3, code)),
+            "{errno}"
+        );
         for (.., rest) in got {
             assert_eq!(rest[4 + 20..4 + 24], [15, 160, 0, 123], "the ports");
         }
@@ -320,7 +424,8 @@ fn a_refusal_of_the_host_becomes_the_icmp_message_it_stands_for() {
     let mut rig = Rig::new();
     rig.send(&udp(4000, (WORLD, 123), b"x"));
     let socket = rig.newest();
-    rig.host().change(socket, |socket| socket.error = Some(Errno::ECONNREFUSED));
+    rig.host()
+        .change(socket, |socket| socket.error = Some(Errno::ECONNREFUSED));
     let frames = rig.frames();
     assert_eq!((frames.len(), open_icmp(&frames[0]).1), (1, 3));
 }
@@ -342,12 +447,19 @@ fn an_idle_flow_ends_and_a_full_table_lets_the_idlest_go() {
     assert_ne!(rig.newest(), before);
     rig.pass(IDLE);
     assert_eq!(rig.nat.flows().1, 0);
-    assert_eq!(rig.nat.interests(Wanted { frames: true }).within, None, "nothing to wait for");
+    assert_eq!(
+        rig.nat.interests(Wanted { frames: true }).within,
+        None,
+        "nothing to wait for"
+    );
 }
 
 #[test]
 fn a_client_of_a_forwarded_udp_port_talks_with_the_guest() {
-    let spec = ForwardSpec { udp: true, guest_port: 69 };
+    let spec = ForwardSpec {
+        udp: true,
+        guest_port: 69,
+    };
     let mut rig = Rig::with(vec![spec]);
     let clients = ["127.0.0.1:5000", "127.0.0.2:5000", "198.51.100.9:5000"];
     for (n, client) in (0..).zip(clients) {
@@ -356,7 +468,10 @@ fn a_client_of_a_forwarded_udp_port_talks_with_the_guest() {
     }
     rig.host().knock(0);
     let got: Vec<_> = rig.frames().iter().map(|frame| open_udp(frame)).collect();
-    let seen: Vec<_> = got.iter().map(|(from, port, to, _)| (*from, *port, *to)).collect();
+    let seen: Vec<_> = got
+        .iter()
+        .map(|(from, port, to, _)| (*from, *port, *to))
+        .collect();
     let outside = Ipv4Addr::new(198, 51, 100, 9);
     assert_eq!(seen[0], (ROUTER, 5000, 69), "the host itself is the router");
     assert_eq!((seen[1].0, seen[1].2), (ROUTER, 69));
@@ -365,7 +480,10 @@ fn a_client_of_a_forwarded_udp_port_talks_with_the_guest() {
     for (n, (from, port, ..)) in (0..).zip(&seen) {
         assert_eq!(rig.send(&udp(69, (*from, *port), &[n, n])), Sent::Out);
     }
-    let wanted: Vec<_> = (0..).zip(clients).map(|(n, to)| (0, vec![n, n], to.parse().unwrap())).collect();
+    let wanted: Vec<_> = (0..)
+        .zip(clients)
+        .map(|(n, to)| (0, vec![n, n], to.parse().unwrap()))
+        .collect();
     assert_eq!(rig.host().departed, wanted);
     assert_eq!(rig.host().sockets.len(), 0, "all by the rule's own socket");
 }
@@ -382,15 +500,31 @@ fn what_cannot_be_passed_on_is_refused_or_dropped_in_the_right_way() {
     let table = [
         ("nobody there", udp_to(Ipv4Addr::new(10, 0, 2, 77)), Some((3, 1))),
         ("the name server, another port", udp_to(DNS), Some((3, 3))),
-        ("a protocol we do not have", ipv4(WORLD, IpProtocol::Unknown(47), &[0; 40]), Some((3, 2))),
+        (
+            "a protocol we do not have",
+            ipv4(WORLD, IpProtocol::Unknown(47), &[0; 40]),
+            Some((3, 2)),
+        ),
         ("the last hop", last_hop, Some((11, 0))),
         ("broadcast", udp_to(Ipv4Addr::BROADCAST), None),
-        ("the network's broadcast", udp_to(Ipv4Addr::new(10, 0, 2, 255)), None),
+        (
+            "the network's broadcast",
+            udp_to(Ipv4Addr::new(10, 0, 2, 255)),
+            None,
+        ),
         ("multicast", udp_to(Ipv4Addr::new(224, 0, 0, 251)), None),
         ("loopback", udp_to(Ipv4Addr::LOCALHOST), None),
         ("link-local", udp_to(Ipv4Addr::new(169, 254, 169, 254)), None),
-        ("not the lease", udp_from(Ipv4Addr::new(10, 0, 2, 16), 4000, (WORLD, 123), b"x"), None),
-        ("no lease yet", udp_from(Ipv4Addr::UNSPECIFIED, 4000, (WORLD, 123), b"x"), None),
+        (
+            "not the lease",
+            udp_from(Ipv4Addr::new(10, 0, 2, 16), 4000, (WORLD, 123), b"x"),
+            None,
+        ),
+        (
+            "no lease yet",
+            udp_from(Ipv4Addr::UNSPECIFIED, 4000, (WORLD, 123), b"x"),
+            None,
+        ),
         ("the world's", udp_from(WORLD, 4000, (WORLD, 123), b"x"), None),
     ];
     for (name, frame, answer) in table {
@@ -398,7 +532,11 @@ fn what_cannot_be_passed_on_is_refused_or_dropped_in_the_right_way() {
         assert_eq!(rig.send(&frame), Sent::Dropped, "{name}");
         let frames = rig.frames();
         let got: Vec<_> = frames.iter().map(|frame| open_icmp(frame)).collect();
-        assert_eq!(got.first().map(|(kind, code, _)| (*kind, *code)), answer, "{name}");
+        assert_eq!(
+            got.first().map(|(kind, code, _)| (*kind, *code)),
+            answer,
+            "{name}"
+        );
         assert_eq!(rig.host().sockets.len(), 0, "{name}");
     }
 }
