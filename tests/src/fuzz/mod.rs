@@ -11,6 +11,7 @@ mod devices;
 mod ide;
 mod input;
 mod lance;
+mod nat;
 mod rig;
 mod rings;
 
@@ -52,6 +53,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "layout",
         run: rings::layout,
+    },
+    Target {
+        name: "nat",
+        run: nat::nat,
     },
     Target {
         name: "pci",

@@ -18,12 +18,6 @@ pub mod open;
 pub mod overlay;
 pub mod raw;
 
-pub mod command;
-pub mod medium;
-pub mod open;
-pub mod overlay;
-pub mod raw;
-
 use std::io;
 use thiserror::Error;
 

@@ -190,9 +190,8 @@ impl<S> Echo<S> {
                 Ok(len) => {
                     flow.used = router.host.now();
                     self.readable.push_back(id);
-                    if let Some(length) = reply(router, into, (ident, from), len) {
-                        return Some(length);
-                    }
+                    // Nothing if it is no reply: whoever sends those must not keep us here.
+                    return reply(router, into, (ident, from), len);
                 }
                 Err(Errno::EAGAIN) => flow.queued = false,
                 Err(_) => {

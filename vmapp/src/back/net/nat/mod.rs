@@ -27,19 +27,19 @@
 //! | echo flows | 16 | the one idle for longest gives way |
 //! | answers waiting for the card | 64 | lost, counted |
 
-pub mod arp;
-pub mod dhcp;
-pub mod dns;
-pub mod echo;
+mod arp;
+mod dhcp;
+mod dns;
+mod echo;
 pub mod host;
-pub mod outbox;
-pub mod plan;
-pub mod router;
-pub mod table;
+mod outbox;
+mod plan;
+mod router;
+mod table;
 pub mod tally;
-pub mod tcp;
-pub mod udp;
-pub mod wire;
+mod tcp;
+mod udp;
+mod wire;
 
 #[cfg(test)]
 mod tests;

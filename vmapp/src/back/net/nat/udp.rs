@@ -226,10 +226,10 @@ impl<S> Udp<S> {
                 }
             }
         }
-        self.from_rules(router, forwards, into)
+        self.by_rules(router, forwards, into)
     }
 
-    fn from_rules<H: Host<Socket = S>>(
+    fn by_rules<H: Host<Socket = S>>(
         &mut self,
         router: &mut Router<H>,
         forwards: &[ForwardSpec],

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// One socket.
@@ -32,6 +33,14 @@ pub struct Played {
     /// It ended its stream.
     pub finished: bool,
     token: Option<Token>,
+    held: Weak<()>,
+}
+
+impl Played {
+    /// Whether the NAT still has it.
+    pub fn is_open(&self) -> bool {
+        self.held.strong_count() > 0
+    }
 }
 
 /// The host.
@@ -39,7 +48,7 @@ pub struct Played {
 pub struct Scripted {
     /// The clock.
     pub now: Duration,
-    /// All open sockets, by number.
+    /// All sockets there were, by number, but those reset.
     pub sockets: BTreeMap<u32, Played>,
     /// What was reset instead of closed.
     pub aborted: Vec<u32>,
@@ -112,20 +121,22 @@ impl Scripted {
         }
     }
 
-    fn open(&mut self, peer: SocketAddr) -> Result<u32, Errno> {
+    fn open(&mut self, peer: SocketAddr) -> Result<Number, Errno> {
         if let Some(errno) = self.refuses {
             return Err(errno);
         }
         self.next += 1;
+        let held = Rc::new(());
         self.sockets.insert(
             self.next,
             Played {
                 peer: Some(peer),
                 room: self.room,
+                held: Rc::downgrade(&held),
                 ..Played::default()
             },
         );
-        Ok(self.next)
+        Ok(Number(self.next, held))
     }
 
     fn socket(&mut self, number: &Number) -> Result<&mut Played, Errno> {
@@ -133,9 +144,9 @@ impl Scripted {
     }
 }
 
-/// A socket's number.
+/// A socket's number, held as long as the socket is open.
 #[derive(Debug)]
-pub struct Number(pub u32);
+pub struct Number(u32, #[expect(dead_code, reason = "held, not read")] Rc<()>);
 
 impl Host for Scripted {
     type Socket = Number;
@@ -149,7 +160,7 @@ impl Host for Scripted {
     }
 
     fn connect(&mut self, to: SocketAddr) -> Result<Number, Errno> {
-        self.open(to).map(Number)
+        self.open(to)
     }
 
     fn outcome(&mut self, _: &Number) -> Result<(), Errno> {
@@ -157,20 +168,20 @@ impl Host for Scripted {
     }
 
     fn datagram(&mut self, to: SocketAddr) -> Result<Number, Errno> {
-        self.open(to).map(Number)
+        self.open(to)
     }
 
     fn echo(&mut self, to: Ipv4Addr) -> Result<Number, Errno> {
         if self.no_echo {
             return Err(Errno::EACCES);
         }
-        self.open((to, 0).into()).map(Number)
+        self.open((to, 0).into())
     }
 
     fn accept(&mut self, rule: u8) -> Result<(Number, SocketAddr), Errno> {
         let waiting = self.clients.entry(rule).or_default();
         let client = waiting.pop_front().ok_or(Errno::EAGAIN)?;
-        Ok((Number(self.open(client)?), client))
+        Ok((self.open(client)?, client))
     }
 
     fn take_from(&mut self, rule: u8, into: &mut [u8]) -> Result<(usize, SocketAddr), Errno> {
@@ -194,7 +205,8 @@ impl Host for Scripted {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
-        if let Some(datagram) = socket.datagrams.pop_front() {
+        if !matches!(socket.token, Some(Token::Tcp(_))) {
+            let datagram = socket.datagrams.pop_front().ok_or(Errno::EAGAIN)?;
             return Ok(copy(&datagram, into));
         }
         let count = socket.input.len().min(into.len());
@@ -212,8 +224,7 @@ impl Host for Scripted {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
-        let stream = !matches!(socket.token, Some(Token::Udp(_) | Token::Dns(_) | Token::Echo(_)));
-        if !stream {
+        if !matches!(socket.token, Some(Token::Tcp(_))) {
             socket.sent.push(bytes.to_vec());
             return Ok(bytes.len());
         }

@@ -123,7 +123,7 @@ impl Connection {
 
     /// The number of a reset for the guest.
     pub fn reset_number(&self) -> Seq {
-        self.send.nxt()
+        self.send.bare_number()
     }
 
     /// RCV.NXT.
@@ -330,7 +330,7 @@ impl Connection {
         let (ack, window) = self.receive.acknowledge(alone);
         Outgoing {
             piece: Piece {
-                seq: self.send.nxt(),
+                seq: self.send.bare_number(),
                 ..Piece::default()
             },
             ack: Some(ack),

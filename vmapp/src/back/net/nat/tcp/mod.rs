@@ -13,13 +13,13 @@
 //! | [`flow`] | a connection joined to a socket of the host |
 //! | [`open`] | how flows begin, and which gives way in a full table |
 
-pub mod congestion;
+mod congestion;
 pub mod connection;
-pub mod flow;
-pub mod open;
-pub mod receive;
-pub mod rto;
-pub mod send;
+mod flow;
+mod open;
+mod receive;
+mod rto;
+mod send;
 pub mod seq;
 
 use super::host::Host;

@@ -106,6 +106,7 @@ impl Receiver {
         let text = text.get(known..).unwrap_or_default();
         let offset = seq.plus(known).since(self.nxt);
         let room = self.ring.window().saturating_sub(offset);
+        let cut = text.len() > room;
         let text = text.get(..text.len().min(room)).unwrap_or_default();
         let had_holes = !self.holes.is_empty();
         let before = self.nxt;
@@ -127,8 +128,10 @@ impl Receiver {
             self.repeat();
             return;
         }
+        // What was said again and again of the hole that is now filled would be a duplicate of something newer.
+        self.repeats = 0;
         self.unacknowledged += moved;
-        self.due |= had_holes || self.unacknowledged >= 2 * self.mss;
+        self.due |= had_holes || cut || self.unacknowledged >= 2 * self.mss;
         if !self.due {
             self.delayed.get_or_insert(now + DELAY);
         }

@@ -123,6 +123,13 @@ impl Sender {
         self.nxt
     }
 
+    /// The number of a segment without text: the furthest sent, for after a time-out SND.NXT is back at what the guest may
+    /// have long had, and it would not even read the acknowledgement; but inside the window.
+    pub fn bare_number(&self) -> Seq {
+        let edge = self.una.plus(self.window);
+        if edge.before(self.max) { edge } else { self.max }
+    }
+
     /// Whether the guest acknowledged the end of the stream.
     pub fn fin_acked(&self) -> bool {
         self.fin_acked
@@ -238,7 +245,9 @@ impl Sender {
             }
             return None;
         }
-        let fin = self.ended && !self.fin_acked && len == unsent && !self.end().before(self.nxt);
+        // The FIN is a number of the window too; alone, it is its own probe.
+        let fits = flight + len < self.window || flight + len == 0;
+        let fin = fits && self.ended && !self.fin_acked && len == unsent && !self.end().before(self.nxt);
         if len == 0 && !fin {
             return None;
         }
