@@ -13,6 +13,9 @@
 //! | 20000 | command line |
 //! | 21000-30FFF | module command lines |
 //! | E0000-FFFFF | ACPI tables, made elsewhere |
+//!
+//! A Multiboot kernel is told everything above 10000 and starts without our GDT and page tables, so it may be linked
+//! below that ([`Places::for_multiboot`]).
 
 use super::{BootError, Piece, Place};
 use crate::mem::{GuestMemory, LOW_END, PCI_HOLE};
@@ -76,11 +79,20 @@ pub(super) struct Places<'m> {
 impl<'m> Places<'m> {
     /// With the boot tables and the ACPI area taken.
     pub fn new(memory: &'m GuestMemory) -> Self {
-        let tables = Claim {
+        Self::with_tables(memory, &[(0, TABLES_END)])
+    }
+
+    /// The same with only those tables that a Multiboot kernel is given, and the real-mode vectors.
+    pub fn for_multiboot(memory: &'m GuestMemory) -> Self {
+        Self::with_tables(memory, &[(0, GDT), (INFO, TABLES_END)])
+    }
+
+    fn with_tables(memory: &'m GuestMemory, tables: &[(u64, u64)]) -> Self {
+        let tables = tables.iter().map(|&(at, end)| Claim {
             what: Place::Tables,
-            at: 0,
-            len: TABLES_END,
-        };
+            at,
+            len: end - at,
+        });
         let firmware = Claim {
             what: Place::Firmware,
             at: FIRMWARE,
@@ -88,7 +100,7 @@ impl<'m> Places<'m> {
         };
         Self {
             memory,
-            claims: vec![tables, firmware],
+            claims: tables.chain([firmware]).collect(),
         }
     }
 

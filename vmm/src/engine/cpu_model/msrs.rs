@@ -130,6 +130,8 @@ pub const MSRS: &[Msr] = &[
     one(0xc000_0101, "GS_BASE", 0, Elsewhere),
     one(0xc000_0102, "KERNEL_GS_BASE", 0, Saved),
     with(&["RDTSCP"], one(0xc000_0103, "TSC_AUX", 0, Saved)),
+    // Every AMD processor since the K7 has four event selectors and counters; these count nothing.
+    run(0xc001_0000, 0xc001_0007, "PERF", 0, Ignored),
     one(0xc001_0010, "SYSCFG", 0, Ignored),
     // Bit 24: the time stamp counter runs at the P0 frequency; Linux calls it a firmware bug when clear.
     one(0xc001_0015, "HWCR", 1 << 24, Ignored),
