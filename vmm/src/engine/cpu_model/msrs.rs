@@ -105,7 +105,7 @@ pub const MSRS: &[Msr] = &[
     one(0x17a, "MCG_STATUS", 0, Ignored),
     one(0x198, "PERF_STATUS", 0, Constant),
     one(0x199, "PERF_CTL", 0, Ignored),
-    one(0x1a0, "MISC_ENABLE", 1, Ignored),
+    one(0x1a0, "MISC_ENABLE", 1, Saved),
     one(0x1d9, "DEBUGCTL", 0, Ignored),
     run(0x200, 0x20f, "MTRR_PHYS", 0, Saved),
     one(0x250, "MTRR_FIX_64K", 0, Saved),
