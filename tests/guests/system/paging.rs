@@ -15,7 +15,7 @@ const A: u64 = 1 << 5;
 const D: u64 = 1 << 6;
 const PS: u64 = 1 << 7;
 const NX: u64 = 1 << 63;
-/// Reserved in a large page of any size.
+/// Stands for a bit that is reserved in a large page: 13, or 21 with 4 MiB, where 13 to 20 are of the address.
 const RESERVED: u64 = 1 << 13;
 
 /// What is put into the leaf: all rights of a page that is there, pages that are not, a page with a reserved bit.
@@ -111,6 +111,10 @@ fn get(at: u64) -> u64 {
 
 impl Kind {
     fn set(&self, rights: u64) {
+        let rights = match self.mode {
+            Mode::Bits32 if rights & RESERVED != 0 => rights ^ RESERVED | 1 << 21,
+            _ => rights,
+        };
         match (self.mode, self.entry) {
             (_, 0) => set_gigabyte(2, self.base | rights),
             (Mode::Bits32, at) => put32(at, self.base | rights),
@@ -302,7 +306,7 @@ fn upper_levels() {
 fn noncanonical() {
     let cases: [(&str, &'static [u8]); 4] = [
         ("read", code!("64", "mov cl, [rbx]")),
-        ("stack", code!("64", "mov rsp, rbx", "push rax")),
+        ("stack", code!("64", "lea rsp, [rbx + 16]", "push rax")),
         ("rbp", code!("64", "mov rbp, rbx", "mov cl, [rbp]")),
         ("jump", code!("64", "jmp rbx")),
     ];

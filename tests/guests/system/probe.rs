@@ -11,7 +11,9 @@ use core::arch::asm;
 pub const CODE64: u16 = 0x08;
 pub const DATA: u16 = 0x10;
 pub const CODE32: u16 = 0x28;
-const TSS32: u16 = 0x30;
+/// The TSS of `rt`, and one for 32-bit code.
+pub const TSS64: u16 = 0x18;
+pub const TSS32: u16 = 0x30;
 pub const USER_DATA: u16 = 0x3b;
 pub const USER_CODE64: u16 = 0x43;
 pub const USER_CODE32: u16 = 0x4b;
@@ -46,8 +48,8 @@ pub struct Context {
     pub cr2: u64,
     /// DS, ES, FS, GS at the trap, from the low end; at the start DS and ES of 32-bit code.
     pub selectors: [u16; 4],
-    /// CS and SS of the handler, and its stack pointer in front of the frame's error code.
-    pub handler: [u64; 3],
+    /// CS and SS of the handler, where its frame begins behind the error code, and its flags.
+    pub handler: [u64; 4],
     /// CR0, CR3, CR4 of 32-bit code.
     pub control: [u64; 3],
     host: [u64; 8],
@@ -252,6 +254,19 @@ pub fn set_gate32(vector: usize, selector: u16, rights: u64) {
     unsafe { (*&raw mut probe_idt32)[vector] = gate };
 }
 
+/// Loads the TSS that `rt` made, whatever was loaded before.
+pub fn reload_task_register() {
+    set_descriptor(TSS64, descriptor(TSS64) & !(1 << 41));
+    // SAFETY: the descriptor is there.
+    unsafe { asm!("ltr {0:x}", in(reg) TSS64, options(nostack)) };
+}
+
+/// LDTR as it was: null.
+pub fn clear_ldt() {
+    // SAFETY: nothing uses the LDT.
+    unsafe { asm!("lldt {0:x}", in(reg) 0u16, options(nostack)) };
+}
+
 impl Probe {
     fn new(code: &[u8], code_at: u64) -> Self {
         // SAFETY: the code page is ours, and nothing runs there now.
@@ -329,7 +344,7 @@ impl Probe {
         // SAFETY: as above.
         unsafe {
             (&raw mut probe_context).write(self.context);
-            set_descriptor(0x18, descriptor(0x18) & !(1 << 41));
+            set_descriptor(TSS64, descriptor(TSS64) & !(1 << 41));
             probe_run32();
         }
         self.seen()

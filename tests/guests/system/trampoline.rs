@@ -17,12 +17,12 @@ global_asm!(
     .set AT_CR2, 176
     .set AT_SELECTORS, 184
     .set AT_HANDLER, 192
-    .set AT_CONTROL, 216
-    .set AT_HOST_SP, 240
-    .set AT_HOST_CR0, 248
-    .set AT_HOST_CR3, 256
-    .set AT_HOST_CR4, 264
-    .set AT_HOST_IDTR, 272
+    .set AT_CONTROL, 224
+    .set AT_HOST_SP, 248
+    .set AT_HOST_CR0, 256
+    .set AT_HOST_CR3, 264
+    .set AT_HOST_CR4, 272
+    .set AT_HOST_IDTR, 280
 
     .macro stubs call_common
     .set vector, 0
@@ -96,6 +96,9 @@ probe_caught64:
     mov [probe_context + AT_GPRS + 72], r9
     mov [probe_context + AT_GPRS + 80], r10
     mov [probe_context + AT_GPRS + 88], r11
+    pushfq
+    pop rax
+    mov [probe_context + AT_HANDLER + 24], rax
     cld
     mov rax, [rsp]
     mov [probe_context + AT_VECTOR], rax
@@ -200,8 +203,12 @@ probe_compatibility:
 probe_stubs32:
     stubs probe_caught32
 probe_caught32:
-    cld
     push eax
+    pushfd
+    pop eax
+    cld
+    mov ss:[probe_context + AT_HANDLER + 24], eax
+    mov dword ptr ss:[probe_context + AT_HANDLER + 28], 0
     mov ax, ds
     mov ss:[probe_context + AT_SELECTORS], ax
     mov ax, es
@@ -292,7 +299,7 @@ probe_idtr32:
     .section .bss.probe, "aw", @nobits
     .align 16
     .global probe_context, probe_idt64, probe_idt32, probe_tss32, probe_stack_top
-probe_context: .skip 288
+probe_context: .skip 296
 probe_idt64: .skip 4096
 probe_idt32: .skip 2048
 probe_tss32: .skip 128
