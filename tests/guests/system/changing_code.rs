@@ -11,17 +11,105 @@ use rt::serial::Hex;
 pub fn run() {
     // Each writes 0x22 into the immediate of a MOV that was assembled with 0x11.
     let cases: [(&str, &'static [u8]); 9] = [
-        ("next instruction", code!("64", "mov byte ptr [rip + 2f - 4], 0x22", "mov eax, 0x11", "2:")),
-        ("next but by a jump", code!("64", "mov byte ptr [rip + 2f - 4], 0x22", "jmp 1f", "1:", "mov eax, 0x11", "2:")),
-        ("behind, in a loop", code!("64", "xor ebx, ebx", "3:", "mov eax, 0x11", "2:", "inc ebx",
-            "mov byte ptr [rip + 2b - 4], 0x22", "cmp ebx, 2", "jne 3b")),
-        ("by a string store", code!("64", "lea rdi, [rip + 2f - 4]", "mov eax, 0x22", "stosb", "xor eax, eax", "mov eax, 0x11", "2:")),
-        ("by a locked exchange", code!("64", "mov ecx, 0x22", "lock xchg [rip + 2f - 4], cl", "mov eax, 0x11", "2:")),
-        ("by a push", code!("64", "mov rdx, rsp", "lea rsp, [rip + 2f + 4]", "mov rcx, 0x9090909000000022", "push rcx",
-            "mov eax, 0x11", "2:", "nop", "nop", "nop", "nop", "nop", "nop", "nop", "nop", "mov rsp, rdx")),
-        ("a word over its end", code!("64", "mov word ptr [rip + 2f - 5], 0x22b8", "mov eax, 0x11", "2:")),
-        ("an opcode", code!("64", "mov eax, 7", "mov byte ptr [rip + 2f - 1], 0xc8", "inc eax", "2:")),
-        ("twice", code!("64", "mov ecx, 2", "xor eax, eax", "3:", "add eax, 0x11", "2:", "inc byte ptr [rip + 2b - 1]", "loop 3b")),
+        (
+            "next instruction",
+            code!("64", "mov byte ptr [rip + 2f - 4], 0x22", "mov eax, 0x11", "2:"),
+        ),
+        (
+            "next but by a jump",
+            code!(
+                "64",
+                "mov byte ptr [rip + 2f - 4], 0x22",
+                "jmp 1f",
+                "1:",
+                "mov eax, 0x11",
+                "2:"
+            ),
+        ),
+        (
+            "behind, in a loop",
+            code!(
+                "64",
+                "xor ebx, ebx",
+                "3:",
+                "mov eax, 0x11",
+                "2:",
+                "inc ebx",
+                "mov byte ptr [rip + 2b - 4], 0x22",
+                "cmp ebx, 2",
+                "jne 3b"
+            ),
+        ),
+        (
+            "by a string store",
+            code!(
+                "64",
+                "lea rdi, [rip + 2f - 4]",
+                "mov eax, 0x22",
+                "stosb",
+                "xor eax, eax",
+                "mov eax, 0x11",
+                "2:"
+            ),
+        ),
+        (
+            "by a locked exchange",
+            code!(
+                "64",
+                "mov ecx, 0x22",
+                "lock xchg [rip + 2f - 4], cl",
+                "mov eax, 0x11",
+                "2:"
+            ),
+        ),
+        (
+            "by a push",
+            code!(
+                "64",
+                "mov rdx, rsp",
+                "lea rsp, [rip + 2f + 4]",
+                "mov rcx, 0x9090909000000022",
+                "push rcx",
+                "mov eax, 0x11",
+                "2:",
+                "nop",
+                "nop",
+                "nop",
+                "nop",
+                "nop",
+                "nop",
+                "nop",
+                "nop",
+                "mov rsp, rdx"
+            ),
+        ),
+        (
+            "a word over its end",
+            code!("64", "mov word ptr [rip + 2f - 5], 0x22b8", "mov eax, 0x11", "2:"),
+        ),
+        (
+            "an opcode",
+            code!(
+                "64",
+                "mov eax, 7",
+                "mov byte ptr [rip + 2f - 1], 0xc8",
+                "inc eax",
+                "2:"
+            ),
+        ),
+        (
+            "twice",
+            code!(
+                "64",
+                "mov ecx, 2",
+                "xor eax, eax",
+                "3:",
+                "add eax, 0x11",
+                "2:",
+                "inc byte ptr [rip + 2b - 1]",
+                "loop 3b"
+            ),
+        ),
     ];
     for (name, code) in cases {
         line(name, Probe::kernel(code));
@@ -39,8 +127,18 @@ fn line(name: &str, probe: Probe) {
 
 /// The user's view of the code page runs while the kernel's is written, by a kernel that maps both.
 fn through_an_alias() {
-    let code = code!("64", "3:", "lea rdx, [rip + 2f - 4]", "lea rcx, [rip + 3b]", "sub rdx, rcx",
-        "mov byte ptr [rbx + rdx], 0x22", "jmp 5f", "5:", "mov eax, 0x11", "2:");
+    let code = code!(
+        "64",
+        "3:",
+        "lea rdx, [rip + 2f - 4]",
+        "lea rcx, [rip + 3b]",
+        "sub rdx, rcx",
+        "mov byte ptr [rbx + rdx], 0x22",
+        "jmp 5f",
+        "5:",
+        "mov eax, 0x11",
+        "2:"
+    );
     line("through an alias", Probe::kernel(code).with(RBX, USER_CODE));
 }
 

@@ -24,15 +24,46 @@ fn line(name: &str, seen: &Seen) {
 
 pub fn run() {
     let cases: [(&str, &'static [u8], u64); 6] = [
-        ("sti", code!("64", "mov [rbx], eax", "nop", "sti", "nop", "nop", "nop"), 0),
-        ("sti cli", code!("64", "mov [rbx], eax", "nop", "sti", "cli", "nop"), 0),
-        ("popf", code!("64", "mov [rbx], eax", "push rcx", "nop", "popfq", "nop", "nop"), 0),
-        ("sti hlt", code!("64", "mov [rbx], eax", "nop", "sti", "hlt", "nop"), 0),
+        (
+            "sti",
+            code!("64", "mov [rbx], eax", "nop", "sti", "nop", "nop", "nop"),
+            0,
+        ),
+        (
+            "sti cli",
+            code!("64", "mov [rbx], eax", "nop", "sti", "cli", "nop"),
+            0,
+        ),
+        (
+            "popf",
+            code!("64", "mov [rbx], eax", "push rcx", "nop", "popfq", "nop", "nop"),
+            0,
+        ),
+        (
+            "sti hlt",
+            code!("64", "mov [rbx], eax", "nop", "sti", "hlt", "nop"),
+            0,
+        ),
         ("masked", code!("64", "mov [rbx], eax", "nop", "nop", "nop"), 0),
-        ("cr8", code!("64", "mov cr8, rdx", "mov [rbx], eax", "nop", "mov cr8, rsi", "nop", "nop"), IF),
+        (
+            "cr8",
+            code!(
+                "64",
+                "mov cr8, rdx",
+                "mov [rbx], eax",
+                "nop",
+                "mov cr8, rsi",
+                "nop",
+                "nop"
+            ),
+            IF,
+        ),
     ];
     for (name, code, flags) in cases {
-        let probe = Probe::kernel(code).with(RBX, ICR).with(RAX, SELF | VECTOR).with(RCX, 0x202);
+        let probe = Probe::kernel(code)
+            .with(RBX, ICR)
+            .with(RAX, SELF | VECTOR)
+            .with(RCX, 0x202);
         let seen = probe.with(RDX, 15).with(RSI, 0).flags(flags).run();
         line(name, &seen);
         if seen.context.vector != VECTOR {
@@ -60,16 +91,27 @@ pub fn single_steps() {
         ("nop", code!("64", "popfq", "nop", "nop"), false),
         ("mov ss", code!("64", "popfq", "mov ss, edx", "nop", "nop"), false),
         ("sti", code!("64", "popfq", "sti", "nop", "nop"), false),
-        ("popf that clears it", code!("64", "push 2", "push rax", "popfq", "popfq", "nop", "nop"), false),
+        (
+            "popf that clears it",
+            code!("64", "push 2", "push rax", "popfq", "popfq", "nop", "nop"),
+            false,
+        ),
         ("int1", code!("64", "popfq", ".byte 0xf1", "nop", "nop"), false),
         ("syscall", code!("64", "popfq", "syscall", "nop"), false),
-        ("syscall that masks it", code!("64", "popfq", "syscall", "nop"), true),
+        (
+            "syscall that masks it",
+            code!("64", "popfq", "syscall", "nop"),
+            true,
+        ),
         ("rep movsb", code!("64", "popfq", "rep movsb", "nop"), false),
     ];
     for (name, code, masked) in cases {
         wrmsr(0xc000_0084, if masked { TF } else { 0 });
         set_dr6(0xffff_0ff0);
-        let mut probe = Probe::kernel(code).with(RAX, TF | 2).with(RDX, DATA.into()).with(RCX, 3);
+        let mut probe = Probe::kernel(code)
+            .with(RAX, TF | 2)
+            .with(RDX, DATA.into())
+            .with(RCX, 3);
         probe.context.gprs[RSI] = FRAME;
         probe.context.gprs[RDI] = FRAME + 64;
         // What POPF pops.
@@ -79,7 +121,13 @@ pub fn single_steps() {
         let seen = probe.run();
         say!("single step ", name, ": ");
         full(&seen);
-        say!(" dr6=", Hex(dr6() & 0xe00f), " tf=", seen.context.rflags >> 8 & 1, "\n");
+        say!(
+            " dr6=",
+            Hex(dr6() & 0xe00f),
+            " tf=",
+            seen.context.rflags >> 8 & 1,
+            "\n"
+        );
     }
     set_dr6(0xffff_0ff0);
     wrmsr(EFER, efer);

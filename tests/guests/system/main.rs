@@ -42,6 +42,7 @@ extern "C" fn guest_main() {
     let all = !GROUPS.iter().any(|(name, _)| cmdline::has(name));
     for (name, run) in GROUPS {
         if all || cmdline::has(name) {
+            rt::say!("group ", *name, "\n");
             run();
         }
     }

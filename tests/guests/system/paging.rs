@@ -3,7 +3,9 @@
 //! code of the #PF in hexadecimal. Sources: Intel SDM volume 3, sections 4.6 (access rights), 4.7 (error code), 4.8.
 
 use crate::code;
-use crate::probe::{AC, CODE, FRAME, Probe, RAX, RBX, Seen, TABLES, USER_CODE, control, flush, set_cr0, set_cr4, set_gigabyte};
+use crate::probe::{
+    AC, CODE, FRAME, Probe, RAX, RBX, Seen, TABLES, USER_CODE, control, flush, set_cr0, set_cr4, set_gigabyte,
+};
 use rt::io::{rdmsr, wrmsr};
 use rt::say;
 use rt::serial::Hex;
@@ -67,13 +69,55 @@ enum Mode {
 }
 
 const KINDS: [Kind; 7] = [
-    Kind { name: "long 4k", mode: Mode::Long, linear: 0x4020_0000, entry: TEST_TABLE, base: FRAME },
-    Kind { name: "long 2m", mode: Mode::Long, linear: 0x4040_0000, entry: TABLES + 16, base: FRAME | PS },
-    Kind { name: "long 1g", mode: Mode::Long, linear: 0x8000_0000 + FRAME, entry: 0, base: PS },
-    Kind { name: "pae 4k", mode: Mode::Pae, linear: 0x4020_0000, entry: TEST_TABLE, base: FRAME },
-    Kind { name: "pae 2m", mode: Mode::Pae, linear: 0x4040_0000, entry: TABLES + 16, base: FRAME | PS },
-    Kind { name: "32 4k", mode: Mode::Bits32, linear: 0x4020_0000, entry: LEGACY_TABLE + 0x800, base: FRAME },
-    Kind { name: "32 4m", mode: Mode::Bits32, linear: 0x4080_0000, entry: LEGACY_DIRECTORY + 0x408, base: FRAME | PS },
+    Kind {
+        name: "long 4k",
+        mode: Mode::Long,
+        linear: 0x4020_0000,
+        entry: TEST_TABLE,
+        base: FRAME,
+    },
+    Kind {
+        name: "long 2m",
+        mode: Mode::Long,
+        linear: 0x4040_0000,
+        entry: TABLES + 16,
+        base: FRAME | PS,
+    },
+    Kind {
+        name: "long 1g",
+        mode: Mode::Long,
+        linear: 0x8000_0000 + FRAME,
+        entry: 0,
+        base: PS,
+    },
+    Kind {
+        name: "pae 4k",
+        mode: Mode::Pae,
+        linear: 0x4020_0000,
+        entry: TEST_TABLE,
+        base: FRAME,
+    },
+    Kind {
+        name: "pae 2m",
+        mode: Mode::Pae,
+        linear: 0x4040_0000,
+        entry: TABLES + 16,
+        base: FRAME | PS,
+    },
+    Kind {
+        name: "32 4k",
+        mode: Mode::Bits32,
+        linear: 0x4020_0000,
+        entry: LEGACY_TABLE + 0x800,
+        base: FRAME,
+    },
+    Kind {
+        name: "32 4m",
+        mode: Mode::Bits32,
+        linear: 0x4080_0000,
+        entry: LEGACY_DIRECTORY + 0x408,
+        base: FRAME | PS,
+    },
 ];
 
 /// Control bits a line is for.
@@ -86,12 +130,48 @@ struct Setting {
 }
 
 const SETTINGS: [Setting; 6] = [
-    Setting { name: "wp", wp: true, cr4: 0, ac: false, nxe: true },
-    Setting { name: "no-wp", wp: false, cr4: 0, ac: false, nxe: true },
-    Setting { name: "smep", wp: true, cr4: CR4_SMEP, ac: false, nxe: true },
-    Setting { name: "smap", wp: true, cr4: CR4_SMAP, ac: false, nxe: true },
-    Setting { name: "smap-ac", wp: true, cr4: CR4_SMAP, ac: true, nxe: true },
-    Setting { name: "no-nxe", wp: true, cr4: 0, ac: false, nxe: false },
+    Setting {
+        name: "wp",
+        wp: true,
+        cr4: 0,
+        ac: false,
+        nxe: true,
+    },
+    Setting {
+        name: "no-wp",
+        wp: false,
+        cr4: 0,
+        ac: false,
+        nxe: true,
+    },
+    Setting {
+        name: "smep",
+        wp: true,
+        cr4: CR4_SMEP,
+        ac: false,
+        nxe: true,
+    },
+    Setting {
+        name: "smap",
+        wp: true,
+        cr4: CR4_SMAP,
+        ac: false,
+        nxe: true,
+    },
+    Setting {
+        name: "smap-ac",
+        wp: true,
+        cr4: CR4_SMAP,
+        ac: true,
+        nxe: true,
+    },
+    Setting {
+        name: "no-nxe",
+        wp: true,
+        cr4: 0,
+        ac: false,
+        nxe: false,
+    },
 ];
 
 fn put(at: u64, entry: u64) {
@@ -125,7 +205,11 @@ impl Kind {
 
     /// Accessed and dirty, after what was just run.
     fn used(&self) -> u64 {
-        let entry = if self.entry == 0 { crate::probe::gigabyte(2) } else { get(self.entry) };
+        let entry = if self.entry == 0 {
+            crate::probe::gigabyte(2)
+        } else {
+            get(self.entry)
+        };
         entry & (A | D)
     }
 
@@ -136,7 +220,11 @@ impl Kind {
             Mode::Long if user => Probe::user(code),
             Mode::Long => Probe::kernel(code),
             Mode::Pae => Probe::legacy(code, user, [cr0 | CR0_PG, PAE_POINTERS, CR4_PAE | setting.cr4]),
-            Mode::Bits32 => Probe::legacy(code, user, [cr0 | CR0_PG, LEGACY_DIRECTORY, CR4_PSE | setting.cr4]),
+            Mode::Bits32 => Probe::legacy(
+                code,
+                user,
+                [cr0 | CR0_PG, LEGACY_DIRECTORY, CR4_PSE | setting.cr4],
+            ),
         };
         let flags = if setting.ac && !user { AC } else { 0 };
         let probe = probe.with(RBX, self.linear).with(RAX, 0x0f).flags(flags);
@@ -161,7 +249,11 @@ fn outcome(kind: &Kind, seen: &Seen, fetched: bool) {
         say!("ok");
     } else if context.vector == 14 {
         say!(Hex(context.error));
-        let at = if fetched { context.rip == kind.linear } else { seen.offset == 0 };
+        let at = if fetched {
+            context.rip == kind.linear
+        } else {
+            seen.offset == 0
+        };
         if context.cr2 != kind.linear || !at {
             say!("(cr2 ", Hex(context.cr2), " rip ", Hex(context.rip), ")");
         }
@@ -237,11 +329,23 @@ pub fn legacy() {
 fn run(wanted: fn(Mode) -> bool) {
     prepare();
     for kind in KINDS.iter().filter(|kind| wanted(kind.mode)) {
+        if kind.entry == 0 && !has_gigabyte_pages() {
+            say!("paging ", kind.name, ": not offered\n");
+            continue;
+        }
         for setting in &SETTINGS {
             let efer = rdmsr(EFER);
-            wrmsr(EFER, if setting.nxe { efer | EFER_NXE } else { efer & !EFER_NXE });
+            wrmsr(
+                EFER,
+                if setting.nxe {
+                    efer | EFER_NXE
+                } else {
+                    efer & !EFER_NXE
+                },
+            );
             for rights in RIGHTS {
-                let impossible = (kind.mode == Mode::Bits32 && rights & NX != 0) || (kind.base & PS == 0 && rights & RESERVED != 0);
+                let impossible = (kind.mode == Mode::Bits32 && rights & NX != 0)
+                    || (kind.base & PS == 0 && rights & RESERVED != 0);
                 if impossible {
                     continue;
                 }
@@ -261,6 +365,11 @@ fn run(wanted: fn(Mode) -> bool) {
     }
 }
 
+/// CPUID 8000_0001 EDX bit 26.
+fn has_gigabyte_pages() -> bool {
+    core::arch::x86_64::__cpuid(0x8000_0001).edx >> 26 & 1 == 1
+}
+
 /// Accessed and dirty bits after each access.
 fn tracks(kind: &Kind) {
     let (read, write): (&'static [u8], &'static [u8]) = if kind.mode == Mode::Long {
@@ -277,7 +386,11 @@ fn tracks(kind: &Kind) {
         kind.probe(code, false, &SETTINGS[0]);
         let used = kind.used();
         say!("paging ", kind.name, " ", name, ":");
-        say!(if used & A != 0 { " accessed" } else { "" }, if used & D != 0 { " dirty" } else { "" }, "\n");
+        say!(
+            if used & A != 0 { " accessed" } else { "" },
+            if used & D != 0 { " dirty" } else { "" },
+            "\n"
+        );
     }
     kind.set(0);
 }
@@ -313,7 +426,14 @@ fn noncanonical() {
     for (name, code) in cases {
         let seen = Probe::user(code).with(RBX, 0x8000_0000_0000).run();
         let context = &seen.context;
-        say!("paging noncanonical ", name, ": vector ", context.vector, " error ", Hex(context.error));
+        say!(
+            "paging noncanonical ",
+            name,
+            ": vector ",
+            context.vector,
+            " error ",
+            Hex(context.error)
+        );
         say!(" at ", Hex(context.rip.wrapping_sub(USER_CODE)), "\n");
     }
 }

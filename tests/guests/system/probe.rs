@@ -146,13 +146,7 @@ pub fn init() {
         for vector in 0..256 {
             plain_gate(vector);
         }
-        let table: [u16; 5] = [
-            GDT_LIMIT,
-            gdt as u64 as u16,
-            (gdt as u64 >> 16) as u16,
-            0,
-            0,
-        ];
+        let table: [u16; 5] = [GDT_LIMIT, gdt as u64 as u16, (gdt as u64 >> 16) as u16, 0, 0];
         asm!("lgdt [{}]", in(reg) &table, options(nostack));
         // 1 GiB: a page table with code and stack for users; see `paging.rs` for the rest.
         let directory = TABLES as *mut u64;
@@ -310,7 +304,11 @@ impl Probe {
         let mut probe = Self::new(code, if user && paged { USER_CODE } else { CODE });
         probe.context.cs = if user { USER_CODE32 } else { CODE32 }.into();
         probe.context.ss = if user { USER_DATA } else { DATA }.into();
-        probe.context.gprs[RSP] = if user && paged { USER_STACK_TOP } else { KERNEL_STACK_TOP };
+        probe.context.gprs[RSP] = if user && paged {
+            USER_STACK_TOP
+        } else {
+            KERNEL_STACK_TOP
+        };
         probe.context.selectors = [USER_DATA; 4];
         probe.context.control = control;
         probe

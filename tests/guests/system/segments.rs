@@ -65,7 +65,10 @@ fn loads(long: bool) -> [Load; 8] {
     if long {
         [
             ("es", code!("64", "mov es, eax")),
-            ("cs", code!("64", "lea rbx, [rip + 1f]", "push rax", "push rbx", "retfq", "1:")),
+            (
+                "cs",
+                code!("64", "lea rbx, [rip + 1f]", "push rax", "push rbx", "retfq", "1:"),
+            ),
             ("ss", code!("64", "mov ss, eax")),
             ("ds", code!("64", "mov ds, eax")),
             ("fs", code!("64", "mov fs, eax")),
@@ -108,7 +111,13 @@ fn descriptor_of(attributes: u64, dpl: u64, long: bool) -> u64 {
 }
 
 fn line(long: bool, user: bool, far: bool, name: &str, selector: u16) {
-    say!(if far { "return " } else { "segment " }, if long { "64" } else { "32" }, if user { " user " } else { " kernel " }, name, ":");
+    say!(
+        if far { "return " } else { "segment " },
+        if long { "64" } else { "32" },
+        if user { " user " } else { " kernel " },
+        name,
+        ":"
+    );
     let before = (descriptor(SLOT), descriptor(SLOT + 8));
     for (register, code) in loads(long) {
         if far != (register == "cs") {
@@ -121,13 +130,19 @@ fn line(long: bool, user: bool, far: bool, name: &str, selector: u16) {
             (true, false) => Probe::kernel(code),
             (false, user) => Probe::legacy(code, user, PROTECTED),
         };
-        let probe = probe.with(RAX, selector.into()).with(RBX, CODE + code.len() as u64);
+        let probe = probe
+            .with(RAX, selector.into())
+            .with(RBX, CODE + code.len() as u64);
         let seen = if long { probe.run() } else { probe.run_legacy() };
         say!(" ", register, "=");
         brief(&seen);
         // The processor marks a loaded TSS busy; and every loaded segment accessed, which these are already.
         if register == "tr" && seen.done {
-            say!(if descriptor(SLOT) >> 41 & 1 == 1 { "+busy" } else { "" });
+            say!(if descriptor(SLOT) >> 41 & 1 == 1 {
+                "+busy"
+            } else {
+                ""
+            });
             crate::probe::reload_task_register();
         }
         if register == "ldtr" && seen.done {
@@ -188,7 +203,10 @@ fn limits() {
     ];
     for (name, attributes, flags, limit) in SEGMENTS {
         for offset in [0u64, 0xffc, 0xffd, 0x1000, 0x1_0000, 0xffff_fffe] {
-            set_descriptor(SLOT, limit | BASE << 16 | (attributes | 3 << 5) << 40 | flags << 52);
+            set_descriptor(
+                SLOT,
+                limit | BASE << 16 | (attributes | 3 << 5) << 40 | flags << 52,
+            );
             say!("limit ", name, " at ", rt::serial::Hex(offset), ":");
             for (access, code) in accesses {
                 if access == "stack" && attributes == DATA_RO {

@@ -46,34 +46,98 @@ pub fn long() {
         set_cr4(if umip { cr4 | CR4_UMIP } else { cr4 });
         let stores: [(&str, &'static [u8], u64); 5] = [
             // The limit; the base is the kernel's business.
-            ("sgdt", code!("64", "sgdt [rsp - 16]", "movzx eax, word ptr [rsp - 16]"), 0xffff),
-            ("sidt", code!("64", "sidt [rsp - 16]", "movzx eax, word ptr [rsp - 16]"), 0xffff),
+            (
+                "sgdt",
+                code!("64", "sgdt [rsp - 16]", "movzx eax, word ptr [rsp - 16]"),
+                0xffff,
+            ),
+            (
+                "sidt",
+                code!("64", "sidt [rsp - 16]", "movzx eax, word ptr [rsp - 16]"),
+                0xffff,
+            ),
             ("sldt", code!("64", "sldt eax"), 0xffff),
             ("smsw", code!("64", "smsw eax"), 0x11),
             ("str", code!("64", "str eax"), 0xffff),
         ];
         for (name, code, mask) in stores {
-            line(true, &[name, if umip { "with umip" } else { "without umip" }], code, 0, 0, mask);
+            line(
+                true,
+                &[name, if umip { "with umip" } else { "without umip" }],
+                code,
+                0,
+                0,
+                mask,
+            );
         }
         set_cr4(cr4);
     }
-    flags(true, code!("64", "pushfq", "pop rax"), code!("64", "push rax", "popfq", "pushfq", "pop rax"));
+    flags(
+        true,
+        code!("64", "pushfq", "pop rax"),
+        code!("64", "push rax", "popfq", "pushfq", "pop rax"),
+    );
     selectors(true);
+    // In bytes where the assembler would take 16-bit operands.
     let far: [(&str, &'static [u8]); 4] = [
-        ("push fs", code!("64", "push fs", "pop rax")),
-        ("pop fs of the kernel", code!("64", "push 0x10", "pop fs")),
-        ("pop fs", code!("64", "push 0x3b", "pop fs", "mov eax, fs")),
+        ("push fs", code!("64", ".byte 0x0f, 0xa0", "pop rax")),
+        (
+            "pop fs of the kernel",
+            code!("64", "push 0x10", ".byte 0x0f, 0xa1"),
+        ),
+        (
+            "pop fs",
+            code!("64", "push 0x3b", ".byte 0x0f, 0xa1", "mov eax, fs"),
+        ),
         ("mov from ss", code!("64", "mov eax, ss")),
     ];
     for (name, code) in far {
         line(true, &[name], code, 0, 0, 0xffff);
     }
     let transfers: [(&str, &'static [u8]); 6] = [
-        ("call to the kernel", code!("64", "push rax", "mov dword ptr [rsp + 4], 0x08", "call fword ptr [rsp]")),
-        ("jmp to the kernel", code!("64", "push rax", "mov dword ptr [rsp + 4], 0x08", "jmp fword ptr [rsp]")),
-        ("jmp to user code", code!("64", "lea rbx, [rip + 1f]", "push rbx", "mov dword ptr [rsp + 4], 0x43", "jmp fword ptr [rsp]", "1:", "mov eax, cs")),
+        (
+            "call to the kernel",
+            code!(
+                "64",
+                "push rax",
+                "mov dword ptr [rsp + 4], 0x08",
+                "call fword ptr [rsp]"
+            ),
+        ),
+        (
+            "jmp to the kernel",
+            code!(
+                "64",
+                "push rax",
+                "mov dword ptr [rsp + 4], 0x08",
+                "jmp fword ptr [rsp]"
+            ),
+        ),
+        (
+            "jmp to user code",
+            code!(
+                "64",
+                "lea rbx, [rip + 1f]",
+                "push rbx",
+                "mov dword ptr [rsp + 4], 0x43",
+                "jmp fword ptr [rsp]",
+                "1:",
+                "mov eax, cs"
+            ),
+        ),
         ("ret to the kernel", code!("64", "push 0x08", "push rax", "retfq")),
-        ("ret to user code", code!("64", "lea rbx, [rip + 1f]", "push 0x43", "push rbx", "retfq", "1:", "mov eax, cs")),
+        (
+            "ret to user code",
+            code!(
+                "64",
+                "lea rbx, [rip + 1f]",
+                "push 0x43",
+                "push rbx",
+                "retfq",
+                "1:",
+                "mov eax, cs"
+            ),
+        ),
         ("int of the kernel", code!("64", "int 0x41")),
     ];
     for (name, code) in transfers {
@@ -83,8 +147,16 @@ pub fn long() {
 
 pub fn legacy() {
     let stores: [(&str, &'static [u8], u64); 5] = [
-        ("sgdt", code!("32", "sgdt [esp - 16]", "movzx eax, word ptr [esp - 16]"), 0xffff),
-        ("sidt", code!("32", "sidt [esp - 16]", "movzx eax, word ptr [esp - 16]"), 0xffff),
+        (
+            "sgdt",
+            code!("32", "sgdt [esp - 16]", "movzx eax, word ptr [esp - 16]"),
+            0xffff,
+        ),
+        (
+            "sidt",
+            code!("32", "sidt [esp - 16]", "movzx eax, word ptr [esp - 16]"),
+            0xffff,
+        ),
         ("sldt", code!("32", "sldt eax"), 0xffff),
         ("smsw", code!("32", "smsw eax"), 0x11),
         ("str", code!("32", "str eax"), 0xffff),
@@ -92,17 +164,24 @@ pub fn legacy() {
     for (name, code, mask) in stores {
         line(false, &[name], code, 0, 0, mask);
     }
-    flags(false, code!("32", "pushfd", "pop eax"), code!("32", "push eax", "popfd", "pushfd", "pop eax"));
+    flags(
+        false,
+        code!("32", "pushfd", "pop eax"),
+        code!("32", "push eax", "popfd", "pushfd", "pop eax"),
+    );
     selectors(false);
     let others: [(&str, &'static [u8]); 9] = [
-        ("push cs", code!("32", "push cs", "pop eax")),
-        ("push ss", code!("32", "push ss", "pop eax")),
-        ("pop ds of the kernel", code!("32", "push 0x10", "pop ds")),
-        ("pop es", code!("32", "push 0x3b", "pop es", "mov eax, es")),
+        ("push cs", code!("32", ".byte 0x0e", "pop eax")),
+        ("push ss", code!("32", ".byte 0x16", "pop eax")),
+        ("pop ds of the kernel", code!("32", "push 0x10", ".byte 0x1f")),
+        ("pop es", code!("32", "push 0x3b", ".byte 0x07", "mov eax, es")),
         ("mov from cs", code!("32", "mov eax, cs")),
         ("call to the kernel", code!("32", ".byte 0x9a, 0, 0, 0, 0, 8, 0")),
         ("jmp to the kernel", code!("32", ".byte 0xea, 0, 0, 0, 0, 8, 0")),
-        ("ret to the kernel", code!("32", "push 8", "push eax", ".byte 0xcb")),
+        (
+            "ret to the kernel",
+            code!("32", "push 8", "push eax", ".byte 0xcb"),
+        ),
         ("int of the kernel", code!("32", "int 0x41")),
     ];
     for (name, code) in others {
@@ -112,7 +191,12 @@ pub fn legacy() {
 
 /// PUSHF shows IF and IOPL as they are; POPF changes them in silence only where it may. CLI and STI are refused instead.
 fn flags(long: bool, push: &'static [u8], pop: &'static [u8]) {
-    for (state, flags) in [("under 0", 0), ("under if", IF), ("under iopl3", IOPL3), ("under iopl3 if", IOPL3 | IF)] {
+    for (state, flags) in [
+        ("under 0", 0),
+        ("under if", IF),
+        ("under iopl3", IOPL3),
+        ("under iopl3 if", IOPL3 | IF),
+    ] {
         line(long, &["pushf", state], push, 0, flags, IOPL3 | IF);
         for (what, given) in [("0", 0x2), ("if", 0x202), ("iopl3", 0x3002), ("iopl3 if", 0x3202)] {
             line(long, &["popf", what, state], pop, given, flags, IOPL3 | IF);
@@ -120,7 +204,13 @@ fn flags(long: bool, push: &'static [u8], pop: &'static [u8]) {
         line(long, &["cli", state], code!("64", "cli"), 0, flags, 0);
         line(long, &["sti", state], code!("64", "sti", "cli"), 0, flags, 0);
     }
-    for (name, changed) in [("nt", 0x4000u64), ("ac", 1 << 18), ("of df", OF | 1 << 10), ("rf", 1 << 16), ("vm", 1 << 17)] {
+    for (name, changed) in [
+        ("nt", 0x4000u64),
+        ("ac", 1 << 18),
+        ("of df", OF | 1 << 10),
+        ("rf", 1 << 16),
+        ("vm", 1 << 17),
+    ] {
         line(long, &["popf", name], pop, changed | 2, 0, 0x3_4c00 | 1 << 18);
     }
 }
@@ -148,7 +238,11 @@ fn selectors(long: bool) {
             say!(if found { " zf" } else { "" });
             if found && (query == "lar" || query == "lsl") {
                 // Not whether it was accessed or is busy.
-                let mask = if query == "lar" { 0x00ff_fe00 & !0x0200 } else { u64::MAX };
+                let mask = if query == "lar" {
+                    0x00ff_fe00 & !0x0200
+                } else {
+                    u64::MAX
+                };
                 say!(" ", Hex(seen.context.gprs[RCX] & mask));
             }
             say!("\n");

@@ -33,8 +33,25 @@ const SYSTEM: u64 = 0x2_7300;
 
 fn handler(seen: &Seen) {
     let [cs, ss, sp, flags] = seen.context.handler;
-    say!(" cs=", Hex(seen.context.cs), " ss=", Hex(seen.context.ss), " handler-cs=", Hex(cs), " handler-ss=", Hex(ss));
-    say!(" low-sp=", Hex(sp & 15), " flags=", Hex(seen.context.rflags & SYSTEM), " handler-flags=", Hex(flags & SYSTEM), "\n");
+    say!(
+        " cs=",
+        Hex(seen.context.cs),
+        " ss=",
+        Hex(seen.context.ss),
+        " handler-cs=",
+        Hex(cs),
+        " handler-ss=",
+        Hex(ss)
+    );
+    say!(
+        " low-sp=",
+        Hex(sp & 15),
+        " flags=",
+        Hex(seen.context.rflags & SYSTEM),
+        " handler-flags=",
+        Hex(flags & SYSTEM),
+        "\n"
+    );
 }
 
 fn gates(long: bool) {
@@ -65,7 +82,13 @@ fn gates(long: bool) {
             };
             let probe = probe.flags(IF);
             let seen = if long { probe.run() } else { probe.run_legacy() };
-            say!("gate ", if long { "64" } else { "32" }, if user { " user " } else { " kernel " }, name, ": ");
+            say!(
+                "gate ",
+                if long { "64" } else { "32" },
+                if user { " user " } else { " kernel " },
+                name,
+                ": "
+            );
             full(&seen);
             handler(&seen);
         }
@@ -119,14 +142,27 @@ fn call_gates() {
             let target = CODE + 0x800;
             // SAFETY: the code page is ours.
             unsafe { (target as *mut u16).write_volatile(0x0b0f) };
-            set_descriptor(SLOT, target & 0xffff | u64::from(selector) << 16 | attributes << 40 | target >> 16 << 48);
+            set_descriptor(
+                SLOT,
+                target & 0xffff | u64::from(selector) << 16 | attributes << 40 | target >> 16 << 48,
+            );
             set_descriptor(SLOT + 8, 0);
             let code = code!("64", "push rax", "call fword ptr [rsp]");
-            let probe = if user { Probe::user(code) } else { Probe::kernel(code) };
+            let probe = if user {
+                Probe::user(code)
+            } else {
+                Probe::kernel(code)
+            };
             let seen = probe.with(RAX, u64::from(SLOT) << 32).run();
             say!("call-gate ", if user { "user " } else { "kernel " }, name, ": ");
             if seen.context.vector == 6 && seen.context.rip == target {
-                say!("entered cs=", Hex(seen.context.cs), " ss=", Hex(seen.context.ss), "\n");
+                say!(
+                    "entered cs=",
+                    Hex(seen.context.cs),
+                    " ss=",
+                    Hex(seen.context.ss),
+                    "\n"
+                );
             } else {
                 brief(&seen);
                 say!("\n");
@@ -143,8 +179,20 @@ pub fn interrupt_returns() {
     /// Name, RIP, CS, RFLAGS, SS.
     const FRAMES: [(&str, u64, u16, u64, u16); 13] = [
         ("to user", GOOD_RIP, USER_CODE64, 0x202, USER_DATA),
-        ("to user with iopl and if", GOOD_RIP, USER_CODE64, 0x3202, USER_DATA),
-        ("to user with nt and ac", GOOD_RIP, USER_CODE64, 0x4_4002, USER_DATA),
+        (
+            "to user with iopl and if",
+            GOOD_RIP,
+            USER_CODE64,
+            0x3202,
+            USER_DATA,
+        ),
+        (
+            "to user with nt and ac",
+            GOOD_RIP,
+            USER_CODE64,
+            0x4_4002,
+            USER_DATA,
+        ),
         ("to user 32-bit", GOOD_RIP, USER_CODE32, 0x202, USER_DATA),
         ("to kernel", CODE + 0x800, CODE64, 0x2, DATA),
         ("to kernel with null ss", CODE + 0x800, CODE64, 0x2, 0),
@@ -156,24 +204,43 @@ pub fn interrupt_returns() {
         ("ss code", GOOD_RIP, USER_CODE64, 0x2, USER_CODE64),
         ("rip not canonical", BAD_RIP, USER_CODE64, 0x2, USER_DATA),
     ];
-    let code = code!("64", "push r11", "push rsi", "push rdx", "push rcx", "push rbx", "iretq");
+    let code = code!(
+        "64", "push r11", "push rsi", "push rdx", "push rcx", "push rbx", "iretq"
+    );
     for user in [false, true] {
         for (name, rip, cs, flags, ss) in FRAMES {
             for at in [CODE + 0x800] {
                 // SAFETY: the code page is ours.
                 unsafe { (at as *mut u16).write_volatile(0x0b0f) };
             }
-            let probe = if user { Probe::user(code) } else { Probe::kernel(code) };
+            let probe = if user {
+                Probe::user(code)
+            } else {
+                Probe::kernel(code)
+            };
             let seen = probe
                 .with(R11, ss.into())
-                .with(RSI, if ss & 3 == 3 { USER_STACK_TOP } else { KERNEL_STACK_TOP })
+                .with(
+                    RSI,
+                    if ss & 3 == 3 {
+                        USER_STACK_TOP
+                    } else {
+                        KERNEL_STACK_TOP
+                    },
+                )
                 .with(RDX, flags)
                 .with(RCX, cs.into())
                 .with(RBX, rip)
                 .run();
             say!("iret ", if user { "user " } else { "kernel " }, name, ": ");
             if seen.context.vector == 6 && seen.context.rip == rip {
-                say!("there cs=", Hex(seen.context.cs), " ss=", Hex(seen.context.ss), " flags=");
+                say!(
+                    "there cs=",
+                    Hex(seen.context.cs),
+                    " ss=",
+                    Hex(seen.context.ss),
+                    " flags="
+                );
                 say!(Hex(seen.context.rflags & 0x4_7202), "\n");
             } else {
                 full(&seen);
@@ -198,15 +265,28 @@ pub fn system_calls() {
     wrmsr(LSTAR, landing);
     wrmsr(SFMASK, IF | 1);
     let call = code!("64", "stc", "syscall");
-    for (name, user, sce) in [("user", true, true), ("kernel", false, true), ("user switched-off", true, false)] {
+    for (name, user, sce) in [
+        ("user", true, true),
+        ("kernel", false, true),
+        ("user switched-off", true, false),
+    ] {
         wrmsr(EFER, if sce { efer | 1 } else { efer & !1 });
-        let probe = if user { Probe::user(call) } else { Probe::kernel(call) };
+        let probe = if user {
+            Probe::user(call)
+        } else {
+            Probe::kernel(call)
+        };
         let seen = probe.run();
         say!("syscall ", name, ": ");
         if seen.context.rip == landing {
             let code = if user { USER_CODE } else { CODE };
             say!("there cs=", Hex(seen.context.cs), " ss=", Hex(seen.context.ss));
-            say!(" rcx=", Hex(seen.context.gprs[RCX].wrapping_sub(code)), " r11=", Hex(seen.context.gprs[R11] & 0x203));
+            say!(
+                " rcx=",
+                Hex(seen.context.gprs[RCX].wrapping_sub(code)),
+                " r11=",
+                Hex(seen.context.gprs[R11] & 0x203)
+            );
             say!(" flags=", Hex(seen.context.rflags & 0x203), "\n");
         } else {
             full(&seen);
@@ -220,7 +300,11 @@ pub fn system_calls() {
         ("kernel switched-off", false, false, USER_CODE + 0x800),
     ] {
         wrmsr(EFER, if sce { efer | 1 } else { efer & !1 });
-        let probe = if user { Probe::user(back) } else { Probe::kernel(back) };
+        let probe = if user {
+            Probe::user(back)
+        } else {
+            Probe::kernel(back)
+        };
         let seen = probe.with(RCX, rip).with(R11, 0x3_3203).run();
         say!("sysret ", name, ": ");
         if seen.context.rip == rip {
