@@ -29,6 +29,7 @@ const GROUPS: &[(&str, fn())] = &[
     ("gates-legacy", transfers::gates_legacy),
     ("iret", transfers::interrupt_returns),
     ("syscall", transfers::system_calls),
+    ("fast-calls", transfers::fast_calls),
     ("sensitive-long", sensitive::long),
     ("sensitive-legacy", sensitive::legacy),
     ("interrupts", interrupts::run),

@@ -317,3 +317,46 @@ pub fn system_calls() {
     }
     wrmsr(EFER, efer);
 }
+
+/// SYSENTER and SYSEXIT of 32-bit code; in long mode the vendors differ.
+pub fn fast_calls() {
+    const SYSENTER_CS: u32 = 0x174;
+    let landing = CODE + 0x800;
+    let enter = code!("32", "sysenter");
+    let leave = code!("32", "sysexit");
+    for (name, code, user, selector) in [
+        ("sysenter user", enter, true, CODE32),
+        ("sysenter kernel", enter, false, CODE32),
+        ("sysenter without cs", enter, true, 0),
+        ("sysexit kernel", leave, false, CODE32),
+        ("sysexit user", leave, true, CODE32),
+        ("sysexit without cs", leave, false, 0),
+    ] {
+        for (msr, value) in [(0, selector.into()), (1, KERNEL_STACK_TOP - 64), (2, landing)] {
+            wrmsr(SYSENTER_CS + msr, value);
+        }
+        let probe = Probe::legacy(code, user, PROTECTED).flags(IF);
+        // SAFETY: the code page is ours.
+        unsafe { (landing as *mut u16).write_volatile(0x0b0f) };
+        let seen = probe
+            .with(RDX, landing)
+            .with(RCX, KERNEL_STACK_TOP - 128)
+            .run_legacy();
+        say!("fast-call ", name, ": ");
+        if seen.context.rip == landing {
+            let below = KERNEL_STACK_TOP - seen.context.gprs[RSP];
+            say!(
+                "there cs=",
+                Hex(seen.context.cs),
+                " handler-ss=",
+                Hex(seen.context.handler[1])
+            );
+            say!(" sp=-", Hex(below));
+            say!(" flags=", Hex(seen.context.rflags & SYSTEM), "\n");
+        } else {
+            full(&seen);
+            say!("\n");
+        }
+    }
+    wrmsr(SYSENTER_CS, 0);
+}
