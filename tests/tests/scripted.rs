@@ -78,6 +78,7 @@ fn bench(script: Script, notify: Notify) -> Bench {
         unix_ns: 1_000_000_000_000_000_000,
         phys_bits: 40,
         debug_exit: Some(DEBUG_EXIT),
+        test_device: false,
     })
     .expect("a board");
     Bench {

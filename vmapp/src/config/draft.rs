@@ -72,6 +72,8 @@ pub struct Draft {
     pub engine: EngineChoice,
     /// `machine.debug_exit`.
     pub debug_exit: Option<u16>,
+    /// `machine.test_device`.
+    pub test_device: bool,
     /// `machine.on_reset`.
     pub on_reset: OnReset,
     /// `boot.cmdline`.
@@ -135,6 +137,7 @@ impl Draft {
             boot,
             on_reset: self.on_reset,
             debug_exit: self.debug_exit,
+            test_device: self.test_device,
             io: self.io,
         }
     }

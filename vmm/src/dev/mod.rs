@@ -6,4 +6,5 @@
 pub mod chipset;
 pub mod debug;
 pub mod i8042;
+pub mod testdev;
 pub mod uart;

@@ -20,6 +20,7 @@ use crate::dev::chipset::pm::Pm;
 use crate::dev::chipset::rtc::{BootDevice, Cmos, Rtc};
 use crate::dev::debug::{DebugExit, PostPort};
 use crate::dev::i8042::I8042;
+use crate::dev::testdev::TestDevice;
 use crate::dev::uart::Uart;
 use crate::engine::{Op, Reply};
 use crate::mem::{GuestMemory, IOAPIC_BASE, MemoryError, PCI_HOLE};
@@ -47,6 +48,7 @@ enum Part {
     Pm,
     Uart,
     DebugExit,
+    Test,
     LocalApic,
     IoApic,
 }
@@ -107,6 +109,8 @@ pub struct BoardConfig {
     pub phys_bits: u8,
     /// Debug-exit port, if asked for.
     pub debug_exit: Option<u16>,
+    /// Whether there is a test device.
+    pub test_device: bool,
 }
 
 /// Every device of the machine.
@@ -122,6 +126,7 @@ pub struct Board {
     pm: Pm,
     uart: Uart,
     debug_exit: Option<DebugExit>,
+    test: Option<TestDevice>,
     ports: PortMap<Part>,
     mmio: MmioMap<Part>,
     /// Where the local APIC's page is claimed.
@@ -140,6 +145,7 @@ impl Board {
             unix_ns,
             phys_bits,
             debug_exit,
+            test_device,
         } = config;
         let (wires, signals) = (Wires::default(), Signals::default());
         let line = |gsi| wires.line(gsi).ok_or(BoardError::Wire(gsi));
@@ -149,7 +155,13 @@ impl Board {
         // As firmware leaves it: the SCI and the interrupts PCI is routed to are level-triggered.
         let [_, elcr_high] = intx::ELCR.to_le_bytes();
         let _always_a_register = interrupts.port_write(Ns(0), ELCR_HIGH, Width::Byte, elcr_high.into());
+        let test = if test_device {
+            Some(TestDevice::new(&wires).ok_or(BoardError::Wire(0))?)
+        } else {
+            None
+        };
         let mut board = Self {
+            test,
             pit: Pit::new(line(wire::PIT)?),
             rtc: Rtc::new(line(wire::RTC)?, unix_ns, &cmos(memory.ram_bytes())),
             keyboard: I8042::new(line(wire::KEYBOARD)?, line(wire::AUX)?, signals.clone()),
@@ -179,6 +191,13 @@ impl Board {
         }
         if let Some(ports) = self.debug_exit.as_ref().map(DebugExit::ports) {
             self.claim_ports(&ports, Splitting::Native, Part::DebugExit)?;
+        }
+        if self.test.is_some() {
+            for ports in &TestDevice::PORTS {
+                self.claim_ports(ports, Splitting::Native, Part::Test)?;
+            }
+            self.mmio
+                .claim(TestDevice::MEMORY, TestDevice::MEMORY_BYTES, Part::Test)?;
         }
         self.mmio.claim(IOAPIC_BASE, ioapic::REGION_BYTES, Part::IoApic)?;
         self.follow_lapic();
@@ -268,6 +287,7 @@ impl Board {
             Part::Pm => &mut self.pm,
             Part::Uart => &mut self.uart,
             Part::DebugExit => self.debug_exit.as_mut()?,
+            Part::Test => self.test.as_mut()?,
             Part::LocalApic | Part::IoApic => return None,
         })
     }
@@ -286,6 +306,11 @@ impl Board {
             (Part::IoApic, Op::Write(value)) => {
                 done_as(self.interrupts.ioapic_write(now, offset, width, value))
             }
+            (Part::Test, op) => match (&mut self.test, op) {
+                (Some(test), Op::Read) => test.memory_read(offset, width),
+                (Some(test), Op::Write(value)) => done_as(test.memory_write(offset, width, value)),
+                (None, _) => Access::Bad,
+            },
             _ => Access::Bad,
         };
         self.finish(done, width)

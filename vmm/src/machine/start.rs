@@ -150,6 +150,7 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
         unix_ns: unix_ns(),
         phys_bits: model.physical_bits(),
         debug_exit: spec.debug_exit,
+        test_device: spec.test_device,
     })?;
     let loaded = boot::load(&boot, &memory, Some(board.rsdp_at()))?;
     drop(boot);
