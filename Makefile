@@ -4,10 +4,10 @@ CARGO   ?= cargo
 SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo test bench suites fuzz lint deny clean
+.PHONY: help setup build demo test bench suites kvm-unit-tests fuzz lint deny clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## check for the tools the build needs; says what it is about to install
 	@.ci/setup
@@ -23,6 +23,9 @@ test: setup ## everything CI runs: format, lints, unit, property, model, process
 
 suites: build ## suites nobody here wrote, run in the guest: the kernel's selftests (fetches 140 MB once)
 	@tests/suites/selftests
+
+kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on ENGINE (interp, kvm, or tcg for comparison)
+	@tests/suites/kvm-unit-tests "$(DIR)"
 
 bench: setup ## measure; writes bench/RESULTS.md
 	@$(CARGO) run --release -p bench -- crossing && $(CARGO) run --release -p bench -- cpu

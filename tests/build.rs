@@ -13,6 +13,7 @@ const LONG: &[(&str, &str)] = &[
     ("hello", "hello.rs"),
     ("platform", "platform/main.rs"),
     ("reset", "reset.rs"),
+    ("system", "system/main.rs"),
 ];
 
 /// Flat real-mode images.

@@ -181,6 +181,8 @@ pub struct MachineSpec {
     pub on_reset: OnReset,
     /// Debug-exit port, if any: a guest byte n written there ends the VM with status 10 + n.
     pub debug_exit: Option<u16>,
+    /// Whether there is QEMU's test device, for test guests.
+    pub test_device: bool,
     /// The crossing's switches.
     pub io: IoSpec,
     /// Network cards, at most [`MAX_NETS`].

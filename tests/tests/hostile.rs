@@ -55,6 +55,7 @@ impl Vmm {
             },
             on_reset: OnReset::Exit,
             debug_exit: None,
+            test_device: false,
             io: IoSpec {
                 notify,
                 ..IoSpec::default()

@@ -98,6 +98,7 @@ fn spec(io: IoSpec) -> MachineSpec {
         boot: BootSpec::Image,
         on_reset: OnReset::Exit,
         debug_exit: Some(DEBUG_EXIT),
+        test_device: false,
         io,
         nets: Vec::new(),
         disks: Vec::new(),

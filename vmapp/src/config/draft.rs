@@ -78,6 +78,8 @@ pub struct Draft {
     pub engine: EngineChoice,
     /// `machine.debug_exit`.
     pub debug_exit: Option<u16>,
+    /// `machine.test_device`.
+    pub test_device: bool,
     /// `machine.on_reset`.
     pub on_reset: OnReset,
     /// `boot.cmdline`.
@@ -172,6 +174,7 @@ impl Draft {
             boot,
             on_reset: self.on_reset,
             debug_exit: self.debug_exit,
+            test_device: self.test_device,
             io: self.io,
             nets: (0..)
                 .zip(&self.host.nets)

@@ -222,6 +222,15 @@ pub const ROWS: &[Row] = &[
         example: "0xf4",
     },
     Row {
+        key: "machine.test_device",
+        kind: Kind::Boolean(|draft, on| draft.test_device = on),
+        default: Fallback::Is("false"),
+        needs: Needs::Nothing,
+        meaning: "Whether there is QEMU's test device, which kvm-unit-tests use: a latch at port 0xe0, interrupt lines \
+                  at 0x2000, memory reached like registers at 0xff000000. For test guests.",
+        example: "true",
+    },
+    Row {
         key: "machine.on_reset",
         kind: Kind::Choice(&[
             ("reboot", |draft| draft.on_reset = OnReset::Reboot),

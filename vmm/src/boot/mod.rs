@@ -109,7 +109,7 @@ pub fn load(boot: &Boot, memory: &GuestMemory, rsdp_at: Option<u64>) -> Result<L
                 return Err(BootError::NoRealModeEntry);
             }
             if let Some(header) = multiboot::find(&request.head) {
-                return multiboot::load(&request, header, memory, places);
+                return multiboot::load(&request, header, memory, Places::for_multiboot(memory));
             }
             match elf::Elf::parse(&request.kernel)? {
                 Some(elf) => pvh::load(&request, &elf, memory, places),

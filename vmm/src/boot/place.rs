@@ -16,6 +16,9 @@
 //!
 //! A guest that is entered in real mode gets none of these but the last. The BIOS then has its data below 600 and lies at
 //! FE000-FFFFF (`bios`).
+//!
+//! A Multiboot kernel is told everything above 10000 and starts without our GDT and page tables, so it may be linked
+//! below that ([`Places::for_multiboot`]).
 
 use super::{BootError, Piece, Place};
 use crate::mem::{GuestMemory, LOW_END, PCI_HOLE};
@@ -81,20 +84,28 @@ pub(super) struct Places<'m> {
 impl<'m> Places<'m> {
     /// With the boot tables and the ACPI area taken.
     pub fn new(memory: &'m GuestMemory) -> Self {
-        Self::below(memory, Place::Tables, TABLES_END)
+        Self::with_tables(memory, &[(Place::Tables, 0, TABLES_END)])
+    }
+
+    /// The same with only those tables that a Multiboot kernel is given, and the real-mode vectors.
+    pub fn for_multiboot(memory: &'m GuestMemory) -> Self {
+        Self::with_tables(
+            memory,
+            &[(Place::Tables, 0, GDT), (Place::Tables, INFO, TABLES_END)],
+        )
     }
 
     /// With the BIOS's and the ACPI area taken: for a guest that is entered in real mode.
     pub fn beside_bios(memory: &'m GuestMemory) -> Self {
-        Self::below(memory, Place::BiosData, BIOS_DATA_END)
+        Self::with_tables(memory, &[(Place::BiosData, 0, BIOS_DATA_END)])
     }
 
-    fn below(memory: &'m GuestMemory, what: Place, end: u64) -> Self {
-        let low = Claim {
+    fn with_tables(memory: &'m GuestMemory, tables: &[(Place, u64, u64)]) -> Self {
+        let tables = tables.iter().map(|&(what, at, end)| Claim {
             what,
-            at: 0,
-            len: end,
-        };
+            at,
+            len: end - at,
+        });
         let firmware = Claim {
             what: Place::Firmware,
             at: FIRMWARE,
@@ -102,7 +113,7 @@ impl<'m> Places<'m> {
         };
         Self {
             memory,
-            claims: vec![low, firmware],
+            claims: tables.chain([firmware]).collect(),
         }
     }
 

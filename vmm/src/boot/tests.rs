@@ -333,6 +333,16 @@ fn a_multiboot_elf_of_either_class_gets_its_information_in_ebx() {
 }
 
 #[test]
+fn a_multiboot_kernel_may_lie_below_the_tables_it_is_given() {
+    let content = samples::multiboot_header(3);
+    for (at, fits) in [(0x8000, true), (0x400, false), (0xfff8, false)] {
+        let image = samples::elf(false, at, &[segment(at, 16, &content)]);
+        let loaded = load(&kernel(&image), &memory(), None);
+        assert_eq!(loaded.is_ok(), fits, "{at:#x}: {loaded:?}");
+    }
+}
+
+#[test]
 fn a_multiboot_image_is_loaded_by_the_addresses_in_its_header() {
     let memory = memory();
     memory.write(0x10_0000, &[0xff; 64]).unwrap();

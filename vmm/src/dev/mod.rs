@@ -8,4 +8,5 @@ pub mod debug;
 pub mod i8042;
 pub mod ide;
 pub mod lance;
+pub mod testdev;
 pub mod uart;

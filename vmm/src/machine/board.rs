@@ -23,6 +23,7 @@ use crate::dev::debug::{DebugExit, PostPort};
 use crate::dev::i8042::I8042;
 use crate::dev::ide::{Drive, Ide};
 use crate::dev::lance::Lance;
+use crate::dev::testdev::TestDevice;
 use crate::dev::uart::Uart;
 use crate::engine::{Op, Reply};
 use crate::mem::{GuestMemory, IOAPIC_BASE, MemoryError, PCI_HOLE};
@@ -51,6 +52,7 @@ enum Part {
     Pm,
     Uart,
     DebugExit,
+    Test,
     LocalApic,
     IoApic,
     Ide,
@@ -136,6 +138,7 @@ pub struct Board {
     ide: Option<Ide>,
     lances: Vec<Lance>,
     spec: MachineSpec,
+    test: Option<TestDevice>,
     ports: PortMap<Part>,
     mmio: MmioMap<Part>,
     /// Where the local APIC's page is claimed.
@@ -163,7 +166,13 @@ impl Board {
         // As firmware leaves it: the SCI and the interrupts PCI is routed to are level-triggered.
         let [_, elcr_high] = intx::ELCR.to_le_bytes();
         let _always_a_register = interrupts.port_write(Ns(0), ELCR_HIGH, Width::Byte, elcr_high.into());
+        let test = if spec.test_device {
+            Some(TestDevice::new(&wires).ok_or(BoardError::Wire(0))?)
+        } else {
+            None
+        };
         let mut board = Self {
+            test,
             pit: Pit::new(line(wire::PIT)?),
             rtc: Rtc::new(line(wire::RTC)?, unix_ns, &cmos(memory.ram_bytes())),
             keyboard: I8042::new(line(wire::KEYBOARD)?, line(wire::AUX)?, signals.clone()),
@@ -286,6 +295,13 @@ impl Board {
         if let Some(ports) = self.debug_exit.as_ref().map(DebugExit::ports) {
             self.claim_ports(&ports, Splitting::Native, Part::DebugExit)?;
         }
+        if self.test.is_some() {
+            for ports in &TestDevice::PORTS {
+                self.claim_ports(ports, Splitting::Native, Part::Test)?;
+            }
+            self.mmio
+                .claim(TestDevice::MEMORY, TestDevice::MEMORY_BYTES, Part::Test)?;
+        }
         self.mmio.claim(IOAPIC_BASE, ioapic::REGION_BYTES, Part::IoApic)?;
         self.follow_lapic();
         Ok(())
@@ -403,6 +419,7 @@ impl Board {
             Part::Pm => &mut self.pm,
             Part::Uart => &mut self.uart,
             Part::DebugExit => self.debug_exit.as_mut()?,
+            Part::Test => self.test.as_mut()?,
             Part::Ide => self.ide.as_mut()?,
             Part::Lance(n) => self.lances.get_mut(n)?,
             Part::LocalApic | Part::IoApic | Part::IdeBusMaster => return None,
@@ -423,6 +440,11 @@ impl Board {
             (Part::IoApic, Op::Write(value)) => {
                 done_as(self.interrupts.ioapic_write(now, offset, width, value))
             }
+            (Part::Test, op) => match (&mut self.test, op) {
+                (Some(test), Op::Read) => test.memory_read(offset, width),
+                (Some(test), Op::Write(value)) => done_as(test.memory_write(offset, width, value)),
+                (None, _) => Access::Bad,
+            },
             (Part::Lance(n), op) => match (self.lances.get_mut(n), op) {
                 (Some(lance), Op::Read) => lance.mmio_read(now, offset, width),
                 (Some(lance), Op::Write(value)) => done_as(lance.mmio_write(now, offset, width, value)),

@@ -105,7 +105,7 @@ pub const MSRS: &[Msr] = &[
     one(0x17a, "MCG_STATUS", 0, Ignored),
     one(0x198, "PERF_STATUS", 0, Constant),
     one(0x199, "PERF_CTL", 0, Ignored),
-    one(0x1a0, "MISC_ENABLE", 1, Ignored),
+    one(0x1a0, "MISC_ENABLE", 1, Saved),
     one(0x1d9, "DEBUGCTL", 0, Ignored),
     run(0x200, 0x20f, "MTRR_PHYS", 0, Saved),
     one(0x250, "MTRR_FIX_64K", 0, Saved),
@@ -130,6 +130,8 @@ pub const MSRS: &[Msr] = &[
     one(0xc000_0101, "GS_BASE", 0, Elsewhere),
     one(0xc000_0102, "KERNEL_GS_BASE", 0, Saved),
     with(&["RDTSCP"], one(0xc000_0103, "TSC_AUX", 0, Saved)),
+    // Every AMD processor since the K7 has four event selectors and counters; these count nothing.
+    run(0xc001_0000, 0xc001_0007, "PERF", 0, Ignored),
     one(0xc001_0010, "SYSCFG", 0, Ignored),
     // Bit 24: the time stamp counter runs at the P0 frequency; Linux calls it a firmware bug when clear.
     one(0xc001_0015, "HWCR", 1 << 24, Ignored),

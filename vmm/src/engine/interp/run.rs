@@ -41,6 +41,8 @@ pub struct Interp<O> {
     pub outside: O,
     cache: TraceCache,
     want_window: bool,
+    /// With an open window asked for: the vCPU could not take an NMI when it was entered, so one may be waiting.
+    nmi_may_wait: bool,
     asked: Asked,
     /// What finishing a half-done instruction for a save came upon: the next run comes out with it.
     kept: Option<Exit>,
@@ -56,6 +58,7 @@ impl<O: Outside> Interp<O> {
             outside,
             cache: TraceCache::default(),
             want_window: false,
+            nmi_may_wait: false,
             asked: Asked::Nothing,
             kept: None,
             instructions: 0,
@@ -129,10 +132,12 @@ impl<O: Outside> Interp<O> {
             (Reply::Fault, _) => self.deliver(Fault::new(vector::GP, Some(0)))?,
         }
         match entry.inject {
-            None => Ok(()),
-            Some(Inject::Nmi) => self.cpu.deliver_nmi().map_err(undelivered),
-            Some(Inject::Interrupt(vector)) => self.cpu.deliver_interrupt(vector).map_err(undelivered),
+            None => {}
+            Some(Inject::Nmi) => self.cpu.deliver_nmi().map_err(undelivered)?,
+            Some(Inject::Interrupt(vector)) => self.cpu.deliver_interrupt(vector).map_err(undelivered)?,
         }
+        self.nmi_may_wait = self.want_window && !self.view().nmi_ready;
+        Ok(())
     }
 
     /// The hot loop. Only ever ends with an exit.
@@ -244,6 +249,7 @@ impl<O: Outside> Interp<O> {
     fn step(&mut self) -> Result<(), Exit> {
         let again = self.asked != Asked::Nothing;
         let stepped = self.cpu.flags.others & TF != 0;
+        self.cpu.step_taken_over = false;
         // MOV SS and POP SS hold debug exceptions back for one instruction: its breakpoint is lost, hits are kept.
         let held = std::mem::take(&mut self.cpu.shadow_is_mov_ss);
         self.cpu.shadow = false;
@@ -275,7 +281,7 @@ impl<O: Outside> Interp<O> {
         match result {
             Ok(()) | Err((Leave::Jump, _)) => {
                 self.over();
-                self.trap(stepped)
+                self.trap(stepped && !self.cpu.step_taken_over)
             }
             Err((Leave::Restart, _)) => Err(Exit::Failed("an instruction met its own trace".into())),
             Err((leave, op)) => self.left(leave, op.offset, usize::from(op.segment) == SS),
@@ -319,8 +325,12 @@ impl<O: Outside> Interp<O> {
         // With no breakpoint on, RF has nothing to suppress: as good as over with the next instruction.
         self.cpu.flags.others &= !RF;
         self.cpu.attention = false;
-        if self.want_window && self.view().interruptible {
-            return Err(Exit::Window);
+        if self.want_window {
+            let view = self.view();
+            if view.interruptible || (self.nmi_may_wait && view.nmi_ready) {
+                self.nmi_may_wait = false;
+                return Err(Exit::Window);
+            }
         }
         Ok(())
     }

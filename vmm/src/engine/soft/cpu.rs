@@ -222,6 +222,9 @@ pub struct Cpu {
     pub pending: Option<Event>,
     /// Breakpoints of DR6 bits 0 to 3 hit by the running instruction, and BT of a task switch (bit 15).
     pub debug_hits: u64,
+    /// The instruction that just ended owes no single-step trap although TF was set before it: it entered a handler, or
+    /// was a SYSCALL or SYSRET that cleared TF.
+    pub step_taken_over: bool,
     /// MOV to CR8 changed the task priority: the engine comes out with [`Exit::Kicked`] and clears this.
     pub cr8_written: bool,
     /// CR4 bits the CPU model has.

@@ -15,9 +15,8 @@ use crate::engine::state::{CpuState, Pending, Segment, Segments};
 use crate::mem::GuestMemory;
 use std::sync::Arc;
 
-/// Features of the default model the software CPU does not have. VME: no virtual interrupt flag. PCID: translations
-/// carry no address-space number.
-const LACKS: [&str; 2] = ["VME", "PCID"];
+/// Features of the default model the software CPU does not have. VME: no virtual interrupt flag.
+const LACKS: [&str; 1] = ["VME"];
 
 /// CR4 bits, and the feature each needs.
 const CR4_BITS: [(u64, &str); 15] = [
@@ -96,6 +95,7 @@ impl Cpu {
             shadow_is_mov_ss: false,
             nmi_masked: false,
             halted: false,
+            step_taken_over: false,
             attention: true,
             a20: true,
             stale_code: Vec::new(),

@@ -440,6 +440,70 @@ fn single_step_traps_behind_each_instruction_that_began_with_tf() {
     assert_eq!(rig.out(), 5);
 }
 
+/// The number of single steps of code behind `popf` that sets TF, to its OUT.
+fn steps(bytes: &[u8], change: impl FnOnce(&mut CpuState)) -> u64 {
+    let mut code = vec![0x9d]; // popfq
+    code.extend(bytes);
+    code.extend([0x89, 0xc8, 0xe6, 0x80]); // mov eax, ecx; out 80h, al
+    let mut rig = Rig::with_bytes(&code);
+    rig.memory.write_obj(STACK, &0x102u64).unwrap();
+    rig.handler(1, CODE + 0x800, |a| {
+        a.inc(ecx)?;
+        // Ends the steps.
+        a.and(dword_ptr(rsp + 16), !0x100i32)?;
+        a.iretq()
+    });
+    rig.handler(0x40, CODE + 0x900, |a| a.iretq());
+    rig.load(|state| {
+        state.gprs[1] = 0;
+        change(state);
+    });
+    rig.out()
+}
+
+#[test]
+fn a_handler_entered_by_software_is_not_stepped_into() {
+    // After the handler's IRET brought TF back, the next instruction is stepped: once, for the step ends TF.
+    assert_eq!(steps(&[0xcd, 0x40, 0x90], |_| {}), 1, "INT n");
+    // INT1's own #DB, which ends TF before any step.
+    assert_eq!(steps(&[0xf1, 0x90], |_| {}), 1, "INT1");
+    // mov ss, edx; INT1: nothing was held back but a step that INT1 took over.
+    assert_eq!(
+        steps(&[0x8e, 0xd2, 0xf1, 0x90], |state| state.gprs[2] = 0x18),
+        1,
+        "MOV SS"
+    );
+    assert_eq!(steps(&[0x90], |_| {}), 1, "NOP");
+}
+
+#[test]
+fn a_step_of_hlt_ends_it() {
+    assert_eq!(steps(&[0xf4], |_| {}), 1);
+}
+
+#[test]
+fn an_nmi_that_came_in_the_handler_of_another_is_taken_right_behind_its_iret() {
+    let mut rig = Rig::new(|a| {
+        a.inc(rbx)?;
+        a.inc(rbx)?;
+        a.out(0x80, al)
+    });
+    rig.handler(2, CODE + 0x800, |a| a.iretq());
+    rig.engine.run(Entry {
+        inject: Some(Inject::Nmi),
+        want_window: true,
+        ..Entry::default()
+    });
+    assert!(rig.engine.view().nmi_ready);
+    assert_eq!(rig.engine.save().unwrap().rip, CODE, "no instruction in between");
+    // The window is offered once.
+    let exit = rig.engine.run(Entry {
+        want_window: true,
+        ..Entry::default()
+    });
+    assert!(matches!(exit, Exit::Port { .. }), "{exit:?}");
+}
+
 #[test]
 fn a_closed_line_20_folds_the_second_megabyte_onto_the_first() {
     let mut rig = Rig::new(|a| {

@@ -5,6 +5,7 @@
 //! their rights and widths, as the hardware does.
 
 use crate::engine::soft::cpu::{Cpu, Step, vector};
+use crate::engine::soft::debug::DR6;
 use crate::engine::soft::descriptor::{Descriptor, is_null, system_type};
 use crate::engine::soft::flags::{AC, IF, IOPL, NT, RF, TF, VM};
 use crate::engine::soft::mode::Mode;
@@ -62,6 +63,13 @@ impl Cpu {
         }
         let return_ip = self.cut_ip(return_ip);
         self.transfer(|cpu| cpu.enter_handler(vector, None, Source::Software(kind), return_ip))?;
+        // The handler runs with TF clear and is not stepped into (Intel SDM volume 3, section 17.3.1.4).
+        self.step_taken_over = true;
+        if kind == Software::Int1 {
+            // Breakpoints that MOV SS held back are part of this #DB, not one of their own.
+            let held = std::mem::take(&mut self.debug_hits);
+            self.debug[DR6] |= held;
+        }
         self.attention = true;
         Ok(())
     }

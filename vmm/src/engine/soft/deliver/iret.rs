@@ -20,7 +20,8 @@ impl Cpu {
     pub fn iret(&mut self, op_bits: u32, return_ip: u64) -> Step {
         let return_ip = self.cut_ip(return_ip);
         self.transfer(|cpu| cpu.return_from_handler(op_bits, return_ip))?;
-        self.nmi_masked = false;
+        // An NMI may have come in the handler of another.
+        self.attention |= std::mem::take(&mut self.nmi_masked);
         // A handler may have been the reason to wait: the engine looks at IF, TF and breakpoints anew.
         self.attention |= self.flags.others & IF != 0 || self.debugging();
         Ok(())

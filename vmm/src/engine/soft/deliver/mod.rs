@@ -78,6 +78,8 @@ impl Cpu {
     /// Delivers an exception raised at [`Cpu::rip`], and what follows from it (double, triple fault).
     pub fn deliver_fault(&mut self, fault: Fault) -> Result<(), Undelivered> {
         self.attention = true;
+        // The single-step trap of HLT.
+        self.halted = false;
         self.deliver_from(fault, class(fault.vector))
     }
 

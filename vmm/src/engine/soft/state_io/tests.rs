@@ -80,12 +80,10 @@ fn components_missing_from_an_image_are_initial() {
 
 #[test]
 fn a_state_with_features_this_engine_lacks_is_refused() {
-    for bit in [0, 17] {
-        let mut state = CpuState::long64(0, 0x1000);
-        state.cr4 |= 1 << bit;
-        let error = reset().load_state(&state).unwrap_err().to_string();
-        assert!(error.contains("CR4"), "{error}");
-    }
+    let mut state = CpuState::long64(0, 0x1000);
+    state.cr4 |= 1;
+    let error = reset().load_state(&state).unwrap_err().to_string();
+    assert!(error.contains("CR4"), "{error}");
 }
 
 #[test]

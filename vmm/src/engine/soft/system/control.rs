@@ -14,8 +14,12 @@ const CR0_CD: u64 = 1 << 30;
 const CR0_PG: u64 = 1 << 31;
 const CR4_DE: u64 = 1 << 3;
 const CR4_PAE: u64 = 1 << 5;
-/// A change of one of these changes what translations mean: PSE, PAE, PGE, SMEP, SMAP.
-const CR4_TRANSLATION: u64 = 1 << 4 | 1 << 5 | 1 << 7 | 1 << 20 | 1 << 21;
+const CR4_PCIDE: u64 = 1 << 17;
+/// CR3 with PCIDs: the PCID, and in a write the promise that its translations may be kept.
+const CR3_PCID: u64 = 0xfff;
+const CR3_NO_FLUSH: u64 = 1 << 63;
+/// A change of one of these changes what translations mean: PSE, PAE, PGE, PCIDE, SMEP, SMAP.
+const CR4_TRANSLATION: u64 = 1 << 4 | 1 << 5 | 1 << 7 | CR4_PCIDE | 1 << 20 | 1 << 21;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 /// DR6 bits software can set: B0 to B3, BD, BS, BT.
@@ -62,7 +66,7 @@ impl Cpu {
         let cs = self.segments[crate::engine::state::CS];
         if impossible
             || (enters_long && (self.cr4 & CR4_PAE == 0 || cs.long()))
-            || (turns_off && self.mode.contains(Mode::CODE64))
+            || (turns_off && (self.mode.contains(Mode::CODE64) || self.cr4 & CR4_PCIDE != 0))
         {
             return self.raise_gp();
         }
@@ -82,7 +86,10 @@ impl Cpu {
         Ok(())
     }
 
+    /// The TLB holds one PCID's translations: leave to keep another's is not taken (Intel SDM volume 3, section 4.10.4.1).
     fn write_cr3(&mut self, value: u64) -> Step {
+        let with_pcids = self.cr4 & CR4_PCIDE != 0;
+        let value = if with_pcids { value & !CR3_NO_FLUSH } else { value };
         if value >> 52 != 0 || value & self.beyond_physical() != 0 {
             return self.raise_gp();
         }
@@ -129,7 +136,10 @@ impl Cpu {
 
     fn write_cr4(&mut self, value: u64) -> Step {
         let drops_pae = self.efer & EFER_LMA != 0 && value & CR4_PAE == 0;
-        if value & !self.cr4_valid != 0 || drops_pae {
+        // Section 4.10.1: PCIDs begin in long mode, with PCID 0.
+        let begins_pcids = value & !self.cr4 & CR4_PCIDE != 0;
+        let too_early = self.efer & EFER_LMA == 0 || self.cr3 & CR3_PCID != 0;
+        if value & !self.cr4_valid != 0 || drops_pae || (begins_pcids && too_early) {
             return self.raise_gp();
         }
         let changed = self.cr4 ^ value;

@@ -6,6 +6,7 @@ use crate::engine::Op;
 use crate::engine::soft::cpu::{Cpu, Leave};
 use crate::engine::soft::fixture::*;
 use crate::engine::soft::mode::Mode;
+use crate::engine::state::CS;
 
 type Seen = Option<(u8, Option<u32>)>;
 const GP0: Seen = Some((13, Some(0)));
@@ -30,10 +31,9 @@ fn control_registers_refuse_what_cannot_be() {
         (long, 4, |c| c.cr4 | 1 << 1, GP0),
         (long, 4, |c| c.cr4 | 1 << 12, GP0),
         (long, 4, |c| c.cr4 | 1 << 13, GP0),
-        (long, 4, |c| c.cr4 | 1 << 17, GP0),
         (long, 4, |c| c.cr4 | 1 << 22, GP0),
-        (long, 4, |c| c.cr4 | 0x37_0fdc, GP0),
-        (long, 4, |c| c.cr4 | 0x35_0ffc, None),
+        (long, 4, |c| c.cr4 | 0x37_0ffc, None),
+        (protected, 4, |c| c.cr4 | 1 << 17, GP0),
         (long, 8, |_| 16, GP0),
         (long, 8, |_| 15, None),
         (long, 1, |_| 0, Some((6, None))),
@@ -49,6 +49,28 @@ fn control_registers_refuse_what_cannot_be() {
             assert_eq!((cpu.cr0, cpu.cr3, cpu.cr4, cpu.cr8), before, "row {i}");
         }
     }
+}
+
+#[test]
+fn pcids_begin_with_number_0_and_end_before_paging_does() {
+    const PCIDE: u64 = 1 << 17;
+    let mut cpu = long(0);
+    cpu.cr3 |= 1;
+    let step = cpu.write_control(4, cpu.cr4 | PCIDE);
+    assert_eq!(fault(&mut cpu, step), GP0, "PCID 1 before there are any");
+    let step = cpu.write_control(3, cpu.cr3 | 1 << 63);
+    assert_eq!(fault(&mut cpu, step), GP0, "bit 63 is reserved without PCIDs");
+    cpu.cr3 &= !1;
+    cpu.write_control(4, cpu.cr4 | PCIDE).unwrap();
+    let table = cpu.cr3;
+    cpu.write_control(3, table | 1 << 63 | 5).unwrap();
+    assert_eq!(cpu.cr3, table | 5, "what may be kept is no part of CR3");
+    let mut cpu = long(0);
+    cpu.cr4 |= PCIDE;
+    cpu.segments[CS].attributes &= !(1 << 13);
+    cpu.update_mode();
+    let step = cpu.write_control(0, cpu.cr0 & !PG);
+    assert_eq!(fault(&mut cpu, step), GP0, "paging goes last");
 }
 
 #[test]
@@ -93,6 +115,11 @@ fn model_specific_registers_answer_by_the_table() {
         (0x200, 6, None, 6),
         (0xfe, 1, GP0, 0x508),
         (0x17a, 1, None, 0),
+        // Kernels and kvm-unit-tests read back what they wrote.
+        (0x1a0, 0x4_00c5_0809, None, 0x4_00c5_0809),
+        // The counters of a K7, which count nothing.
+        (0xc001_0000, 1 << 22, None, 0),
+        (0xc001_0007, 5, None, 0),
         (0xc000_0080, 0x501, None, 0x501),
         (0xc000_0080, 1 << 12, GP0, 0x500),
     ];

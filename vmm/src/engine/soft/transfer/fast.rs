@@ -1,10 +1,13 @@
 //! SYSCALL, SYSRET, SYSENTER, SYSEXIT, as AMD processors do them (AMD APM volume 3).
 //!
+//! SYSCALL and SYSRET are stepped into if they end with TF set, whatever it was before.
+//!
 //! Against Intel's: SYSCALL and SYSRET work in compatibility and legacy mode too, SYSENTER and SYSEXIT do not exist in
 //! long mode, and SYSRET goes to a non-canonical address without a fault of its own (the fetch there faults, at CPL 3).
 
 use crate::engine::soft::cpu::{Cpu, Step};
-use crate::engine::soft::flags::{IF, RF, VM};
+use crate::engine::soft::debug::DR6_BS;
+use crate::engine::soft::flags::{IF, RF, TF, VM};
 use crate::engine::soft::mode::Mode;
 use crate::engine::soft::regs::RegAt;
 use crate::engine::soft::segment::SegmentRegister;
@@ -57,6 +60,7 @@ impl Cpu {
             };
             let kept = self.flags.rflags() & !self.msrs.fmask & !RF;
             self.flags.set_rflags(kept);
+            self.step_taken_over = kept & TF == 0;
             CODE64
         } else {
             self.regs.set(RCX, self.cut_ip(return_ip) as u32);
@@ -84,6 +88,10 @@ impl Cpu {
         if self.mode.contains(Mode::CODE64) {
             let image: u64 = self.regs.get(R11);
             self.flags.set_rflags(image & SYSRET_FLAGS);
+            self.step_taken_over = image & TF == 0;
+            if image & TF != 0 {
+                self.debug_hits |= DR6_BS;
+            }
         } else {
             self.flags.others |= IF;
         }

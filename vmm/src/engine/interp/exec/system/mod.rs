@@ -28,6 +28,7 @@ const RBX: RegAt = RegAt::new(3);
 const CR0_TS: u64 = 1 << 3;
 const CR4_TSD: u64 = 1 << 2;
 const CR4_UMIP: u64 = 1 << 11;
+const CR4_PCIDE: u64 = 1 << 17;
 const CR4_FSGSBASE: u64 = 1 << 16;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
@@ -88,7 +89,7 @@ pub fn invlpg<F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     op.finish(cpu)
 }
 
-/// INVPCID, with no PCID but 0 (Intel SDM volume 2).
+/// INVPCID (Intel SDM volume 2). The TLB holds the current PCID's translations only; without PCIDs there is but 0.
 pub fn invpcid<W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     privileged(cpu)?;
     let kind = cpu.regs.get::<W>(op.reg).to_u64();
@@ -100,9 +101,10 @@ pub fn invpcid<W: Word, F: Form>(cpu: &mut Cpu, op: &Op) -> Step {
     let address_at = F::linear::<u64, false>(cpu, &second_half)?;
     let pcid: u64 = cpu.load(at)?;
     let address: u64 = cpu.load(address_at)?;
+    let highest = if cpu.cr4 & CR4_PCIDE != 0 { 0xfff } else { 0 };
     match kind {
-        0 if pcid == 0 && is_canonical(address) => cpu.tlb.flush_page(address),
-        1 if pcid == 0 => cpu.tlb.flush_non_global(),
+        0 if pcid <= highest && is_canonical(address) => cpu.tlb.flush_page(address),
+        1 if pcid <= highest => cpu.tlb.flush_non_global(),
         2 => cpu.tlb.flush(),
         3 => cpu.tlb.flush_non_global(),
         _ => return cpu.raise_gp(),
