@@ -2,9 +2,10 @@
 SHELL   := /bin/bash
 CARGO   ?= cargo
 SECONDS ?= 60
+ENGINE  ?= interp
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo test bench suites kvm-unit-tests fuzz lint deny clean
+.PHONY: help setup build demo test bench suites selftests tcg memtest kvm-unit-tests fuzz lint deny clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,8 +22,16 @@ demo: build ## boot a Debian kernel: a shell on a terminal, else a self-check (f
 test: setup ## everything CI runs: format, lints, unit, property, model, process and guest tests
 	@.ci/test
 
-suites: build ## suites nobody here wrote, run in the guest: the kernel's selftests (fetches 140 MB once)
-	@tests/suites/selftests
+suites: selftests tcg memtest ## suites nobody here wrote, run in guests; ENGINE=tcg runs the first two on QEMU's engine
+
+selftests: build ## the kernel's selftests/x86 and selftests/timers in the guest (fetches 140 MB once)
+	@ENGINE=$(ENGINE) tests/suites/selftests
+
+tcg: build ## QEMU's tests/tcg, what they print compared with this host's CPU (fetches 35 MB once)
+	@ENGINE=$(ENGINE) tests/suites/tcg
+
+memtest: build ## Memtest86+ for a minute
+	@ENGINE=$(ENGINE) tests/suites/memtest
 
 kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on ENGINE (interp, kvm, or tcg for comparison)
 	@tests/suites/kvm-unit-tests "$(DIR)"

@@ -39,6 +39,7 @@ fn spec() -> MachineSpec {
         boot: BootSpec::Image,
         on_reset: OnReset::Exit,
         debug_exit: None,
+        test_device: false,
         io: IoSpec::default(),
         nets: vec![NetSpec {
             mac: [2, 0, 0, 0, 0, 1],

@@ -76,10 +76,15 @@ fn has_external_bit(vector: u8) -> bool {
 
 impl Cpu {
     /// Delivers an exception raised at [`Cpu::rip`], and what follows from it (double, triple fault).
+    ///
+    /// A fault is the end of the debug traps that waited for its instruction, MOV SS's among them: silicon loses them.
     pub fn deliver_fault(&mut self, fault: Fault) -> Result<(), Undelivered> {
         self.attention = true;
         // The single-step trap of HLT.
         self.halted = false;
+        if !fault.trap {
+            self.debug_hits = 0;
+        }
         self.deliver_from(fault, class(fault.vector))
     }
 

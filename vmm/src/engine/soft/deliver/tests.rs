@@ -233,6 +233,21 @@ fn software_interrupts_are_checked_against_gate_and_iopl() {
 }
 
 #[test]
+fn a_debug_trap_held_back_by_mov_ss_outlives_int_n_but_neither_int1_nor_a_fault() {
+    use Software::{Int, Int1, Trap};
+    for (vector, kind, kept) in [(0x80, Int, 1), (3, Trap, 1), (1, Int1, 0)] {
+        let mut cpu = protected(3);
+        cpu.debug_hits = 1;
+        cpu.software_interrupt(vector, kind, CODE + 2).unwrap();
+        assert_eq!(cpu.debug_hits, kept, "{kind:?}");
+    }
+    let mut cpu = protected(3);
+    cpu.debug_hits = 1;
+    cpu.deliver_fault(Fault::new(13, Some(0))).unwrap();
+    assert_eq!(cpu.debug_hits, 0);
+}
+
+#[test]
 fn gates_of_every_type_and_defect_are_judged_in_order() {
     let code0 = u64::from(CODE0);
     // (the IDT entry, fault in protected mode, fault in long mode)
