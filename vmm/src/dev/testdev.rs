@@ -109,8 +109,9 @@ mod tests {
     #[test]
     fn the_latch_keeps_what_was_written_at_every_width() {
         let mut device = TestDevice::new(&Wires::default()).unwrap();
-        device.port_write(Ns(0), 0xe0, Width::Dword, 0x1234_5678);
-        device.port_write(Ns(0), 0xe1, Width::Byte, 0x9a);
+        for (port, width, value) in [(0xe0, Width::Dword, 0x1234_5678), (0xe1, Width::Byte, 0x9a)] {
+            assert_eq!(device.port_write(Ns(0), port, width, value), Access::Done(()));
+        }
         for (port, width, value) in [
             (0xe0, Width::Dword, 0x1234_9a78),
             (0xe0, Width::Word, 0x9a78),
@@ -134,8 +135,11 @@ mod tests {
     fn a_write_drives_the_wire_of_its_number() {
         let wires = Wires::default();
         let mut device = TestDevice::new(&wires).unwrap();
-        for (value, level) in [(1, true), (0, false), (0x100, true)] {
-            device.port_write(Ns(0), 0x2000 + 23, Width::Dword, value);
+        for (value, level) in [(1, true), (0, false), (3, true)] {
+            assert_eq!(
+                device.port_write(Ns(0), 0x2000 + 23, Width::Byte, value),
+                Access::Done(())
+            );
             assert_eq!(wires.level(23), level);
         }
         assert_eq!(device.port_write(Ns(0), 0x2018, Width::Byte, 1), Access::Bad);

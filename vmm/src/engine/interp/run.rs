@@ -250,15 +250,17 @@ impl<O: Outside> Interp<O> {
         let again = self.asked != Asked::Nothing;
         let stepped = self.cpu.flags.others & TF != 0;
         self.cpu.step_taken_over = false;
-        // MOV SS and POP SS hold debug exceptions back for one instruction: its breakpoint is lost, hits are kept.
+        // MOV SS and POP SS hold debug traps back for one instruction; its own breakpoint counts, as on AMD's processors.
         let held = std::mem::take(&mut self.cpu.shadow_is_mov_ss);
         self.cpu.shadow = false;
-        if self.cpu.debugging()
-            && !again
-            && !held
-            && let Err(leave) = self.cpu.begin_instruction()
-        {
-            return self.left(leave, 0, false);
+        if self.cpu.debugging() && !again {
+            let hits = self.cpu.debug_hits;
+            if let Err(leave) = self.cpu.begin_instruction() {
+                return self.left(leave, 0, false);
+            }
+            if held {
+                self.cpu.debug_hits = hits;
+            }
         }
         let linear = self.cpu.code_address(self.cpu.rip);
         let built = match self.cpu.fetch_address(linear) {

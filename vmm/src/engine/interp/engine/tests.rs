@@ -477,6 +477,25 @@ fn a_handler_entered_by_software_is_not_stepped_into() {
 }
 
 #[test]
+fn an_instruction_breakpoint_counts_right_behind_mov_ss() {
+    // mov ss, edx; nop, watched; mov eax, ecx; out 80h, al
+    let mut rig = Rig::with_bytes(&[0x8e, 0xd2, 0x90, 0x89, 0xc8, 0xe6, 0x80]);
+    rig.handler(1, CODE + 0x800, |a| {
+        a.inc(ecx)?;
+        // RF, so that the instruction runs.
+        a.or(dword_ptr(rsp + 16), 0x1_0000)?;
+        a.iretq()
+    });
+    rig.load(|state| {
+        state.gprs[1] = 0;
+        state.gprs[2] = 0x18;
+        state.debug[0] = CODE + 2;
+        state.debug[5] = 0x402;
+    });
+    assert_eq!(rig.out(), 1);
+}
+
+#[test]
 fn a_step_of_hlt_ends_it() {
     assert_eq!(steps(&[0xf4], |_| {}), 1);
 }
