@@ -246,6 +246,7 @@ impl World {
                 .map(u32::to_le_bytes)
                 .concat()
         };
+        assert_eq!(self.channel.credit().ok(), Some(SLOTS), "a slot was kept");
         self.guest.write(TX_RING.into(), &[0; 128]).expect("RAM");
         self.guest
             .write(RX_RING.into(), &descriptor(0x8000, 1536))

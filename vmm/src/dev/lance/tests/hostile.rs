@@ -300,6 +300,43 @@ fn cve_2021_3748_a_reset_in_flight_leaves_nothing_to_be_written() {
     }
 }
 
+/// Row 11: a start without a new block goes on with the ring, not with the frame that was under way.
+#[test]
+fn row_11_a_frame_that_waited_at_stop_is_not_sent_after_the_next_start() {
+    let mut bench = Bench::started(0, 64);
+    for n in 0..=SLOTS {
+        bench.give_tx(n, &frame(60), WHOLE);
+    }
+    bench.demand();
+    assert!(bench.lance.wire.is_stalled());
+    bench.write_csr(0, 0x0004);
+    assert_eq!(bench.all_sent().len(), SLOTS as usize);
+    bench.write_csr(0, 0x0042);
+    bench.demand();
+    assert!(bench.all_sent().is_empty());
+    assert_eq!(bench.tx_state(SLOTS).0, WHOLE, "its descriptor was not touched");
+}
+
+/// Row 12: one descriptor is not a chain, though it looks owned until it is given back.
+#[test]
+fn row_12_a_ring_of_one_is_never_chained_to_itself() {
+    let mut bench = Bench::started(0x0044, 1);
+    bench.fill_rx(1, 128);
+    bench.give_tx(0, &frame(300), OWN | STP);
+    bench.demand();
+    assert_eq!(bench.tx_state(0), (0x4200, 0xc000_0000));
+    bench.write_csr(0, 0x0004);
+    bench.init_block(0, 0, 0);
+    bench.start();
+    bench.arrive(&frame(300));
+    assert_eq!(bench.rx_state(0).0, 0x5600);
+    assert_eq!(
+        bench.peek(RX_BUFFERS, 128),
+        frame(128),
+        "the beginning, not the end"
+    );
+}
+
 /// Row 12: a peer that signals without end gets one turn per signal.
 #[test]
 fn row_12_a_host_that_sends_nothing_but_nonsense_does_not_hold_the_card() {
