@@ -12,11 +12,11 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`plan`] | the addresses |
-//! | [`wire`], [`outbox`] | frames in and out |
-//! | [`router`] | what the services share |
-//! | [`arp`], [`dhcp`], [`dns`], [`echo`], [`udp`], [`tcp`] | the services |
-//! | [`table`], [`tally`] | bounded tables, counted losses |
+//! | `plan` | the addresses |
+//! | `wire`, `outbox` | frames in and out |
+//! | `router` | what the services share |
+//! | `arp`, `dhcp`, `dns`, `echo`, `udp`, `tcp` | the services |
+//! | `table`, [`tally`] | bounded tables, counted losses |
 //! | [`host`] | sockets and clock, real or played |
 //!
 //! | table | most | when full |

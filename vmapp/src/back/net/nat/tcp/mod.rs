@@ -293,7 +293,7 @@ impl<S> Tcp<S> {
     fn give_up<H: Host<Socket = S>>(&mut self, router: &mut Router<H>, id: Id) {
         if let Some((key, flow)) = self.flows.get(id)
             && let Stage::Open(connection) = &flow.stage
-            && connection.state() != State::Closed
+            && !matches!(connection.state(), State::TimeWait | State::Closed)
         {
             frame_reset(router, key, connection.reset_number(), Some(connection.expects()));
         }

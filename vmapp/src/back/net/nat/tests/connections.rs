@@ -358,6 +358,20 @@ fn a_host_that_takes_nothing_closes_the_window_and_opens_it_again() {
     peer.seq = before;
     let answer = peer.hear(&mut rig).pop().unwrap();
     assert!(usize::from(answer.window) << 2 < 1460);
+    // A crumb of room is not offered (silly window syndrome).
+    let (told, window) = (answer.ack, answer.window);
+    rig.host().change(socket, |socket| socket.room = 100);
+    assert!(peer.hear(&mut rig).is_empty());
+    rig.send(&peer.frame(
+        TcpControl::None,
+        told.unwrap().wrapping_sub(1),
+        Some(peer.ack),
+        b"",
+    ));
+    assert_eq!(
+        peer.hear(&mut rig).pop().map(|answer| answer.window),
+        Some(window)
+    );
     // The host takes again: the guest is told without asking.
     rig.host().change(socket, |socket| socket.room = usize::MAX);
     let told = peer.hear(&mut rig).pop().expect("a window update");
@@ -457,7 +471,12 @@ fn the_host_may_end_first_and_go_on_listening() {
     assert_eq!((last.control, &last.text[..]), (TcpControl::Fin, &b"bye"[..]));
     peer.acknowledge(&mut rig);
     peer.say(&mut rig, TcpControl::Psh, b"still here");
-    let _acknowledged = wait(&mut rig, &mut peer);
+    let (waited, heard) = wait(&mut rig, &mut peer);
+    assert_eq!(
+        (waited, heard.len(), heard[0].control),
+        (40 * MS, 1, TcpControl::None),
+        "no second FIN"
+    );
     assert_eq!(played(&mut rig, socket).output, b"still here");
     peer.say(&mut rig, TcpControl::Fin, b"");
     assert_eq!(peer.hear(&mut rig)[0].ack, Some(peer.seq));
