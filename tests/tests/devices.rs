@@ -1,5 +1,5 @@
 //! Network card and disk of a stock Debian guest, under every combination of the three `[io]` switches: DHCP and a file
-//! over HTTP through `nat`, a file system that is there again after a second boot.
+//! over HTTP through `nat`, a file system on a disk; and one that is there again after another boot.
 //!
 //! Says that it skips where the kernel, or an engine that boots it in two minutes, is missing.
 
@@ -66,7 +66,7 @@ fn counter(vm: &Vm, group: &str, what: &str) -> u64 {
     status[group][what].as_u64().unwrap_or_default()
 }
 
-/// Network and disk of one machine, then its disk again in another.
+/// Network and disk of one machine.
 fn network_and_disk(name: &str, io: &str) {
     let linux = match Linux::get() {
         Ok(linux) => linux,
@@ -94,17 +94,55 @@ fn network_and_disk(name: &str, io: &str) {
     if io.contains("send_combining = false") {
         assert_eq!(counter(&vm, "combine", "held"), 0);
     }
+    // Again from the medium: nothing of it is left in the guest's memory.
+    vm.type_in("echo 3 >/proc/sys/vm/drop_caches; sh /diskcheck again\n");
+    vm.wait_for("the second verdict of diskcheck", |vm| {
+        vm.output().contains("diskcheck: FAILED") || vm.output().matches("diskcheck: ok").count() == 2
+    });
+    assert!(!vm.output().contains("diskcheck: FAILED"), "{}", vm.output());
     vm.type_in("exit\n");
-    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
-
-    let mut vm = Vm::configured(name, &linux.config(name, "diskcheck=again", &sections(&disk, io)));
-    passes(&mut vm, "diskcheck");
     assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
     assert_eq!(
         disk.metadata().expect("the image").len(),
         DISK,
         "the image's size never changes"
     );
+}
+
+#[test]
+fn a_disk_is_there_again_after_another_boot_and_an_overlay_leaves_it_alone() {
+    let name = "two-boots";
+    let linux = match Linux::get() {
+        Ok(linux) => linux,
+        Err(why) => return skip(name, why),
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = folder.path().join("disk.img");
+    let image = std::fs::File::create(&disk).expect("a disk image");
+    image.set_len(DISK).expect("a sparse file");
+    let sections = |mode: &str| format!("[[disk]]\npath = {disk:?}\nmode = {mode:?}");
+
+    let mut vm = Vm::configured(name, &linux.config(name, "diskcheck=make", &sections("overlay")));
+    if let Err(why) = vm.fast_engine() {
+        return skip(name, &why);
+    }
+    passes(&mut vm, "diskcheck");
+    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
+    let base = std::fs::read(&disk).expect("the image");
+    assert!(
+        base.iter().all(|&byte| byte == 0),
+        "an overlay's base is untouched"
+    );
+
+    let commit = vm.vmapp(&["disk", "commit", disk.to_str().expect("UTF-8")]);
+    assert!(
+        commit.status.success(),
+        "{}",
+        String::from_utf8_lossy(&commit.stderr)
+    );
+    let mut vm = Vm::configured(name, &linux.config(name, "diskcheck=again", &sections("ro")));
+    passes(&mut vm, "diskcheck");
+    assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
 }
 
 macro_rules! matrix {
