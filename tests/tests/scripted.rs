@@ -262,6 +262,36 @@ fn the_pit_interrupts_a_halted_vcpu_through_the_pic_and_through_the_io_apic() {
     }
 }
 
+/// A guest may set its counter, and the host's two clocks drift apart: what held at the start does not hold for ever.
+#[test]
+fn a_tsc_deadline_is_reckoned_from_what_the_counter_shows_when_it_is_set() {
+    const HOUR: u64 = 3600 * Ns::SECOND;
+    let script = Script::new()
+        .write_mmio(0xfee0_00f0, Dword, 0x1ff)
+        .write_mmio(0xfee0_0320, Dword, 2 << 17 | 0x40)
+        .tsc(HOUR)
+        .write_msr(0x6e0, HOUR + 1_000_000)
+        .interrupt(0x40);
+    let Bench {
+        mut machine,
+        supervisor,
+        results,
+        ..
+    } = bench(power_off(script), Notify::Bitmap);
+    let (over, watched) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if watched.recv_timeout(tests::product::LIMIT).is_err() {
+            supervisor.send(&ToVmm::Stop, &[]).expect("the ear listens");
+        }
+        supervisor
+    });
+    let outcome = machine.run();
+    over.send(()).expect("the watch waits");
+    watch.join().expect("the watch does not panic");
+    assert_eq!(outcome, Outcome::PoweredOff, "{:?}", results.mismatches());
+    assert_eq!(results.injected(), [Inject::Interrupt(0x40)]);
+}
+
 #[test]
 fn every_way_to_reset_and_a_triple_fault_end_the_run() {
     let ways: [(Script, Outcome); 4] = [

@@ -15,6 +15,7 @@ use super::board::Board;
 use super::ear::Ear;
 use super::forward::Forwarder;
 use crate::bus::{Signal, Width};
+use crate::dev::chipset::lapic::{MSR_TSC_DEADLINE, TscScale};
 use crate::dev::uart::Uart;
 use crate::engine::{Engine, Entry, Exit, Inject, Op, Reply};
 use crate::time::{Clock, Ns};
@@ -202,6 +203,12 @@ impl Machine {
             }
             Exit::Msr { index, op } => {
                 self.count(Count::ExitMsr);
+                // Afresh for each deadline: the two clocks drift apart, and the guest may have set its own.
+                if index == MSR_TSC_DEADLINE {
+                    self.board
+                        .interrupts()
+                        .set_tsc(tsc_scale(&*self.engine, &self.clock));
+                }
                 Next::Enter(self.board.msr(now, index, op))
             }
             Exit::Halt => {
@@ -320,5 +327,15 @@ fn answer(op: Op, value: u64) -> Reply {
     match op {
         Op::Read => Reply::Value(value),
         Op::Write(_) => Reply::None,
+    }
+}
+
+/// How the guest's time stamp counter runs against the machine's clock, as of now. Whoever is held up between the two
+/// readings has its timers late, never early: a guest with nothing to do for an early one asks for the rest again.
+pub(super) fn tsc_scale(engine: &dyn Engine, clock: &Clock) -> TscScale {
+    TscScale {
+        tsc: engine.tsc(),
+        at: clock.now(),
+        khz: engine.tsc_khz(),
     }
 }

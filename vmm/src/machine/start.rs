@@ -5,12 +5,12 @@
 //! not fit ends in
 //! [`Outcome::Failed`] with the reason in words, told to the supervisor.
 
+use super::run_loop::tsc_scale;
 use super::{Board, BoardConfig, BoardError, Ear, Machine, voice};
 use crate::boot::{self, Boot, BootError};
-use crate::dev::chipset::lapic::TscScale;
+use crate::engine::EngineError;
 use crate::engine::cpu_model::CpuModel;
 use crate::engine::select::{Selected, select};
-use crate::engine::{Engine, EngineError};
 use crate::mem::{GuestMemory, MemoryError};
 use crate::time::Clock;
 use shared::msg::handover::{FdRole, FromVmm, Outcome, ToVmm};
@@ -205,15 +205,6 @@ fn boot_files(spec: &BootSpec, fds: &mut Descriptors) -> Result<Boot, StartError
         modules,
         entry: *entry,
     })
-}
-
-/// How the guest's time stamp counter runs against the machine's clock.
-fn tsc_scale(engine: &dyn Engine, clock: &Clock) -> TscScale {
-    TscScale {
-        tsc: engine.tsc(),
-        at: clock.now(),
-        khz: engine.tsc_khz(),
-    }
 }
 
 /// Wall time now, in nanoseconds since 1970; a host clock before that reads as 1970.

@@ -233,12 +233,16 @@ impl Cpu {
         Ok(())
     }
 
-    /// After a return to an outer level: data segments the new CPL may not have become null (Intel SDM volume 2, RET).
+    /// After a return to an outer level: data segments the new CPL may not have become null, and null selectors lose
+    /// their RPL (Intel SDM volume 2, RET and IRET).
     pub(super) fn drop_inner_segments(&mut self) {
         for index in [ES, FS, DS, GS] {
             let s = self.segments[index];
             let conforming = s.is_code() && s.attributes & 4 != 0;
-            if !s.unusable() && !conforming && s.dpl() < self.cpl {
+            if s.unusable() {
+                // The base stays: in 64-bit code FS and GS have one without a selector.
+                self.segments[index].selector = 0;
+            } else if !conforming && s.dpl() < self.cpl {
                 self.segments[index] = self.null_segment(index, 0);
             }
         }

@@ -487,8 +487,10 @@ fn nested_task_in_long_mode_faults() {
 }
 
 #[test]
-fn an_outer_return_drops_segments_of_the_inner_level() {
+fn an_outer_return_drops_segments_of_the_inner_level_and_the_rpl_of_null() {
     let mut cpu = protected(0);
+    cpu.load_segment(5, 3).unwrap();
+    assert_eq!(cpu.segments[5].selector, 3);
     let sp = STACK0 - 20;
     cpu.regs.set(SP, sp);
     let frame = [CODE as u32, CODE3.into(), 2, STACK3 as u32, DATA3.into()];

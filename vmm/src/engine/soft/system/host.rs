@@ -11,6 +11,9 @@ const HYPERVISOR: u32 = 1 << 31;
 /// How long the counter is measured where nobody names its frequency: good to about 10 parts in a million.
 const MEASURE: Duration = Duration::from_millis(10);
 
+/// Readings of both clocks, of which the best counts.
+const LOOKS: usize = 5;
+
 /// RDRAND fails only for a moment; so often in a row (Intel's advice is ten) means it is broken.
 const TRIES: usize = 10;
 
@@ -31,11 +34,27 @@ pub fn tsc_khz() -> u32 {
 }
 
 fn measure_khz() -> u32 {
-    let (start, first) = (Instant::now(), tsc());
+    let (start, first) = both_clocks();
     std::thread::sleep(MEASURE);
-    let (elapsed, ticks) = (start.elapsed(), tsc().wrapping_sub(first));
-    let khz = u128::from(ticks) * 1_000_000 / elapsed.as_nanos().max(1);
+    let (end, last) = both_clocks();
+    let elapsed = end.duration_since(start).as_nanos().max(1);
+    let khz = u128::from(last.wrapping_sub(first)) * 1_000_000 / elapsed;
     u32::try_from(khz).unwrap_or(u32::MAX)
+}
+
+/// The monotonic clock and the counter at one instant: the closest of a few looks, for on a busy host another process may
+/// run between the two readings.
+fn both_clocks() -> (Instant, u64) {
+    let look = || {
+        let before = tsc();
+        let clock = Instant::now();
+        let between = tsc().wrapping_sub(before);
+        (between, clock, before.wrapping_add(between / 2))
+    };
+    let (_, clock, ticks) = (1..LOOKS)
+        .map(|_| look())
+        .fold(look(), |best, next| if next.0 < best.0 { next } else { best });
+    (clock, ticks)
 }
 
 /// Whether [`random`] can work here.
