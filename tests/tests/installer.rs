@@ -39,6 +39,7 @@ fn debians_installer_gets_a_lease_on_the_card_it_detects_and_asks_its_first_ques
         println!("after {:3} s: {text}", began.elapsed().as_secs());
     };
     wait(&mut vm, "registered as PCnet/PCI II 79C970A");
+    wait(&mut vm, "Detecting network hardware");
     wait(&mut vm, "Configuring the network with DHCP");
     wait(&mut vm, "Location of initial preconfiguration file:");
 
