@@ -5,7 +5,7 @@ SECONDS ?= 60
 ENGINE  ?= interp
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo test bench suites selftests tcg memtest kvm-unit-tests fuzz lint deny clean
+.PHONY: help setup build demo installer test bench suites selftests tcg memtest kvm-unit-tests fuzz lint deny clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,10 @@ build: setup ## release binaries in target/release, guests in target/guests
 
 demo: build ## boot a Debian kernel: a shell on a terminal, else a self-check (fetches 75 MB once)
 	@.ci/demo
+
+installer: setup ## boot Debian's installer to its first question, with a lease (fetches 130 MB once)
+	@tests/linux/fetch-installer
+	@$(CARGO) test -p tests --test installer -- --show-output
 
 test: setup ## everything CI runs: format, lints, unit, property, model, process and guest tests
 	@.ci/test

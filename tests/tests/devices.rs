@@ -3,10 +3,9 @@
 //!
 //! Says that it skips where the kernel, or an engine that boots it in two minutes, is missing.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use tests::linux::{Linux, passes};
+use tests::network::{noise, serve};
 use tests::product::{Vm, skip};
 
 /// The guest's own name for the host's 127.0.0.1.
@@ -15,45 +14,6 @@ const HOST: &str = "10.0.2.2";
 const FILE: usize = 2_000_000;
 /// Bytes of the disk.
 const DISK: u64 = 16 << 20;
-
-/// Bytes nobody has seen before: a linear congruential generator's (Knuth's MMIX constants).
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    })
-    .take(len)
-    .collect()
-}
-
-/// Serves `file` over HTTP to whoever asks, until the test ends. Returns the port.
-fn serve(file: Vec<u8>) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let mut client = client;
-            let mut asked = Vec::new();
-            let mut buffer = [0; 512];
-            while !asked.ends_with(b"\r\n\r\n") {
-                match client.read(&mut buffer) {
-                    Ok(len @ 1..) => asked.extend_from_slice(&buffer[..len]),
-                    _ => break,
-                }
-            }
-            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
-            // A guest that goes away is its own test's failure.
-            client
-                .write_all(head.as_bytes())
-                .and_then(|()| client.write_all(&file))
-                .ok();
-        }
-    });
-    port
-}
 
 fn sections(disk: &Path, io: &str) -> String {
     format!("[[net]]\nbackend = \"nat\"\n[[disk]]\npath = {disk:?}\n[io]\n{io}")

@@ -3,7 +3,6 @@
 //!
 //! Takes root, for the namespace and the tap; says that it skips without, and where kernel, engine or tcpdump is missing.
 
-use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
@@ -11,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tests::linux::Linux;
+use tests::network::enter_namespace;
 use tests::product::{LIMIT, Vm, skip};
 
 const TAP: &str = "wstest0";
@@ -22,26 +22,6 @@ const DATAGRAMS: u32 = 10_000;
 /// Datagrams under way at a time: fewer than the card's ring takes.
 const WINDOW: u32 = 8;
 const ECHO_PORT: u16 = 7000;
-
-/// This thread, and all it starts, in a network of its own with a tap.
-fn enter_namespace() -> Result<(), String> {
-    unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| format!("a network namespace takes root: {}", errno.desc()))?;
-    for words in [
-        "link set lo up".to_owned(),
-        format!("tuntap add dev {TAP} mode tap"),
-        format!("addr add {HOST}/24 dev {TAP}"),
-        format!("link set {TAP} up"),
-    ] {
-        let done = Command::new("ip").args(words.split(' ')).output();
-        match done {
-            Ok(done) if done.status.success() => {}
-            Ok(done) => return Err(format!("ip {words}: {}", String::from_utf8_lossy(&done.stderr))),
-            Err(error) => return Err(format!("ip: {error}")),
-        }
-    }
-    Ok(())
-}
 
 /// tcpdump on the tap, of everything but TCP, once it listens.
 struct Tcpdump(Child);
@@ -189,7 +169,7 @@ fn a_guest_on_a_tap_pings_streams_and_is_captured_as_tcpdump_sees_it() {
             Ok(linux) => linux,
             Err(why) => return skip("tap", why),
         };
-        if let Err(why) = enter_namespace() {
+        if let Err(why) = enter_namespace(TAP, HOST) {
             return skip("tap", &why);
         }
         on_a_tap(linux);

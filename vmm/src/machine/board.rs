@@ -216,7 +216,9 @@ impl Board {
         }
         let [primary, secondary] = Ide::GSIS;
         let irqs = [self.line(primary)?, self.line(secondary)?];
-        let config = Ide::config_space().preset(slots::BAR4, &slots::IDE_BUS_MASTER.to_le_bytes());
+        let config = Ide::config_space()
+            .preset(slots::BAR4, &slots::IDE_BUS_MASTER.to_le_bytes())
+            .enabled();
         self.pci.plug(chipset::IDE, config)?;
         self.ide = Some(Ide::new(drives, irqs, Arc::clone(memory)));
         for ports in Ide::PORTS {
@@ -231,7 +233,8 @@ impl Board {
             let irq = self.line(intx::gsi(devfn.device(), Pin::A))?;
             let config = Lance::config_space()
                 .preset(slots::BAR0, &slots::lance_ports(n).to_le_bytes())
-                .preset(slots::BAR1, &slots::lance_memory(n).to_le_bytes());
+                .preset(slots::BAR1, &slots::lance_memory(n).to_le_bytes())
+                .enabled();
             self.pci.plug(devfn, config)?;
             let channel = self.crossing.channel(self.spec.net_channel(n))?;
             self.lances

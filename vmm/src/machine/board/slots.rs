@@ -1,7 +1,8 @@
 //! Where PCI devices sit on bus 0, and where their windows are when the guest starts: as firmware would have left them.
 //!
-//! A guest may move every window; Linux keeps those it finds and that do not clash. The command registers are as after
-//! reset: a driver switches its device on.
+//! A guest may move every window; Linux keeps those it finds and that do not clash. Decoding is on and bus mastering off:
+//! a firmware that assigned a window switches it on, and there are drivers that count on it (iPXE's pcnet32 looks for
+//! its chip first and writes the command register then).
 
 use crate::dev::chipset::pci::DevFn;
 use shared::spec::MAX_NETS;

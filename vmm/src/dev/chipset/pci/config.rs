@@ -201,6 +201,11 @@ impl ConfigSpace {
         self
     }
 
+    /// Decodes its windows from the start: firmware has switched them on. Bus mastering stays off.
+    pub fn enabled(self) -> Self {
+        self.preset(COMMAND, &[COMMAND_IO | COMMAND_MEMORY])
+    }
+
     /// Bits a guest may change from `offset` on.
     pub fn writable(mut self, offset: u8, masks: &[u8]) -> Self {
         put(&mut self.writable, offset, masks);

@@ -131,6 +131,9 @@ impl PciBus {
             Some(&irq) => config.interrupt_line(irq),
             None => config,
         };
+        if config.decode().windows.iter().any(Option::is_some) {
+            self.moved.insert(devfn);
+        }
         self.functions.insert(devfn, config);
         Ok(())
     }
@@ -140,7 +143,8 @@ impl PciBus {
         self.functions.get(&devfn)
     }
 
-    /// The functions whose windows or mastering changed since the last call, as they stand now.
+    /// The functions whose windows or mastering changed since the last call, as they stand now; for one plugged in since
+    /// then, changed from nothing.
     pub fn take_moved(&mut self) -> Vec<Moved> {
         std::mem::take(&mut self.moved)
             .into_iter()

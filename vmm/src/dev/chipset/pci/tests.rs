@@ -296,6 +296,34 @@ fn a_reset_takes_the_windows_away() {
 }
 
 #[test]
+fn a_window_that_firmware_switched_on_is_there_from_the_start_and_after_a_reset() {
+    let (wires, signals) = (Wires::default(), Signals::default());
+    let mut bus = PciBus::new(&wires, signals.clone()).unwrap();
+    let config = nic().preset(0x10, &0xc101_u16.to_le_bytes()).enabled();
+    bus.plug(NIC, config).unwrap();
+    let mut bench = Bench { bus, wires, signals };
+    let expected = Some(Window {
+        space: Space::Io,
+        base: 0xc100,
+        len: 32,
+    });
+    let there = |bench: &mut Bench| {
+        let moved = bench.bus.take_moved();
+        assert_eq!(moved.len(), 1);
+        assert_eq!((moved[0].devfn, moved[0].decode.windows[0]), (NIC, expected));
+        assert!(
+            !moved[0].decode.bus_master,
+            "mastering is the driver's to switch on"
+        );
+    };
+    there(&mut bench);
+    bench.write(NIC, 0x04, 0x00);
+    assert_eq!(bench.bus.take_moved()[0].decode.windows, [None; 6]);
+    bench.bus.reset();
+    there(&mut bench);
+}
+
+#[test]
 fn a_rise_of_the_reset_bit_resets() {
     // What is written to 0xCF9, one after the other; whether it resets; what is read back.
     for script in [
