@@ -1,7 +1,8 @@
-//! What the whole-product tests share: the fuzzing rig, the product itself, run as a user would, a stock Linux guest, and
-//! networks for guests.
+//! What the whole-product tests share: the fuzzing rig, the product itself, run as a user would, a stock Linux guest, networks
+//! for guests, and a guest on one.
 
 pub mod fuzz;
 pub mod linux;
 pub mod network;
 pub mod product;
+pub mod tap;

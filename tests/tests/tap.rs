@@ -5,23 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 use tests::linux::Linux;
-use tests::network::enter_namespace;
-use tests::product::{LIMIT, Vm, skip};
+use tests::network::noise;
+use tests::product::skip;
+use tests::tap::{GUEST, HOST, TAP, Tapped, in_namespace};
 
-const TAP: &str = "wstest0";
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Bytes of the TCP stream.
 const STREAM: usize = 100_000_000;
 const DATAGRAMS: u32 = 10_000;
 /// Datagrams under way at a time: fewer than the card's ring takes.
 const WINDOW: u32 = 8;
-const ECHO_PORT: u16 = 7000;
 
 /// tcpdump on the tap, of everything but TCP, once it listens.
 struct Tcpdump(Child);
@@ -104,16 +100,7 @@ fn is_tcp(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6)
 }
 
-/// Runs a line in the guest's shell and waits until it is done.
-fn guest(vm: &mut Vm, line: &str) {
-    let mark = format!("done {}", vm.output().len());
-    // In two parts, so that the echo of the line is not taken for its end.
-    vm.type_in(&format!("{line}; echo {}\"\"{}\n", &mark[..5], &mark[5..]));
-    vm.wait_for(line, |vm| vm.output().contains(&mark));
-}
-
 fn datagrams(host: &UdpSocket) {
-    host.set_read_timeout(Some(LIMIT)).expect("a time-out");
     let (mut sent, mut back) = (0_u32, 0_u32);
     let mut buffer = [0; 2048];
     while back < DATAGRAMS {
@@ -133,12 +120,10 @@ fn datagrams(host: &UdpSocket) {
 }
 
 /// 100 MB to the guest and back again.
-fn streams(vm: &mut Vm, linux: &Linux) {
+fn streams(tapped: &mut Tapped, linux: &Linux) {
     let listener = TcpListener::bind(SocketAddrV4::new(HOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let bytes: Vec<u8> = (0..STREAM as u64)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
-        .collect();
+    let bytes = noise(STREAM, 7);
     let sum = linux.sha256(&bytes);
     let sender = std::thread::spawn(move || {
         let (mut there, _) = listener.accept().expect("the guest connects");
@@ -149,12 +134,11 @@ fn streams(vm: &mut Vm, linux: &Linux) {
         back.read_to_end(&mut returned).expect("the guest writes");
         returned == bytes
     });
-    guest(
-        vm,
-        &format!("nc {HOST} {port} </dev/null >/tmp/stream; sha256sum /tmp/stream"),
-    );
-    assert!(vm.output().contains(&sum), "{}", vm.output());
-    guest(vm, &format!("nc {HOST} {port} </tmp/stream"));
+    let said = tapped.run(&format!(
+        "nc {HOST} {port} </dev/null >/tmp/stream; sha256sum /tmp/stream"
+    ));
+    assert!(said.contains(&sum), "{said}");
+    tapped.run(&format!("nc {HOST} {port} </tmp/stream"));
     assert!(
         sender.join().expect("no assertion failed"),
         "what came back is what was sent"
@@ -163,19 +147,7 @@ fn streams(vm: &mut Vm, linux: &Linux) {
 
 #[test]
 fn a_guest_on_a_tap_pings_streams_and_is_captured_as_tcpdump_sees_it() {
-    // The namespace is this thread's alone.
-    std::thread::spawn(|| {
-        let linux = match Linux::get() {
-            Ok(linux) => linux,
-            Err(why) => return skip("tap", why),
-        };
-        if let Err(why) = enter_namespace(TAP, HOST) {
-            return skip("tap", &why);
-        }
-        on_a_tap(linux);
-    })
-    .join()
-    .expect("the test's thread");
+    in_namespace("tap", on_a_tap);
 }
 
 fn on_a_tap(linux: &Linux) {
@@ -189,17 +161,13 @@ fn on_a_tap(linux: &Linux) {
         skip("tap: the comparison with tcpdump", "no tcpdump");
     }
     let net = format!("[[net]]\nbackend = \"tap\"\ntap = {TAP:?}\npcap = {trace:?}");
-    let config = linux
-        .config("tap", &format!("address={GUEST}/24"), &net)
-        .replace("256M", "512M");
-    let mut vm = Vm::configured("tap", &config);
-    if let Err(why) = vm.fast_engine() {
-        return skip("tap", &why);
-    }
-    vm.wait_for("the prompt", |vm| vm.output().contains("guest:/root# "));
+    let config = linux.config("tap", &format!("address={GUEST}/24"), &net);
+    let Some(mut tapped) = Tapped::of("tap", &config.replace("256M", "512M")) else {
+        return;
+    };
 
-    guest(&mut vm, &format!("ping -c 5 -W 5 {HOST}"));
-    assert!(vm.output().contains("5 packets received"), "{}", vm.output());
+    let ping = tapped.run(&format!("ping -c 5 -W 5 {HOST}"));
+    assert!(ping.contains("5 packets received"), "{ping}");
     let ping = linux
         .busybox()
         .args(["ping", "-c", "5", "-W", "5", &GUEST.to_string()])
@@ -208,17 +176,13 @@ fn on_a_tap(linux: &Linux) {
     let ping = String::from_utf8_lossy(&ping.stdout);
     assert!(ping.contains("5 packets received"), "{ping}");
 
-    vm.type_in(&format!("nc -u -l -p {ECHO_PORT} -e cat & echo list\"\"ening\n"));
-    vm.wait_for("the echo server", |vm| vm.output().contains("listening"));
-    let host = UdpSocket::bind(SocketAddrV4::new(HOST, 0)).expect("a socket");
-    host.connect(SocketAddrV4::new(GUEST, ECHO_PORT)).expect("a peer");
-    await_echo(&host);
-    datagrams(&host);
-    vm.type_in("kill %1\n");
-
-    streams(&mut vm, linux);
+    tapped.bring_udp();
+    datagrams(&tapped.start_echo());
+    streams(&mut tapped, linux);
+    let mut vm = tapped.vm;
     vm.type_in("exit\n");
     assert_eq!(vm.end().code(), Some(0), "{}\n{}", vm.output(), vm.errors());
+
     if let Some(tcpdump) = tcpdump {
         tcpdump.stop();
         let seen = counted(pcap(&std::fs::read(&dump).expect("tcpdump's file")));
@@ -235,20 +199,4 @@ fn on_a_tap(linux: &Linux) {
             ours.len()
         );
     }
-}
-
-/// The echo server takes a moment to listen; the first datagram, which it answers like any other, shows when.
-fn await_echo(host: &UdpSocket) {
-    host.set_read_timeout(Some(Duration::from_millis(100)))
-        .expect("a time-out");
-    let mut buffer = [0; 16];
-    for _ in 0..LIMIT.as_millis() / 100 {
-        host.send(b"hello").ok();
-        if matches!(host.recv(&mut buffer), Ok(5)) {
-            // Answers to impatient repetitions.
-            while host.recv(&mut buffer).is_ok() {}
-            return;
-        }
-    }
-    panic!("no echo");
 }

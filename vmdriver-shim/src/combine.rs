@@ -7,7 +7,7 @@
 //! - the rate of publications that found the peer asleep is kept as a level that decays exponentially; below [`GATE`] the
 //!   gate is shut and every frame goes at once, so that an idle machine's frame is never late;
 //! - at most so many frames wait ([`IoSpec::max_combined`]), and none longer than the tick ([`IoSpec::flush_us`]);
-//! - whoever signals the peer for another reason, goes to sleep, or finds it awake, has carried what waited.
+//! - whoever signals the peer for another reason, goes to sleep, finds it awake, or sees that it has looked, has carried what waited.
 //!
 //! Owned by [`crate::crossing::Crossing`], on the vmm's side only.
 
@@ -41,6 +41,8 @@ pub struct Combiner {
     dated: Instant,
     /// When each waiting frame was published, oldest first.
     waiting: Vec<Instant>,
+    /// The channels whose frames wait: bit n is channel n.
+    channels: u64,
     /// Frames published since the last wake-up.
     since_wake: u64,
 }
@@ -56,6 +58,7 @@ impl Combiner {
             level: 0.0,
             dated: now,
             waiting: Vec::with_capacity(IoSpec::MAX_COMBINED as usize),
+            channels: 0,
             since_wake: 0,
         }
     }
@@ -65,14 +68,15 @@ impl Combiner {
         self.since_wake += u64::from(frames);
     }
 
-    /// And the peer was found asleep.
-    pub fn decide(&mut self, frames: u32, now: Instant) -> Decision {
+    /// And the peer was found asleep; they are in `channel`.
+    pub fn decide(&mut self, channel: u8, frames: u32, now: Instant) -> Decision {
         let passed = now.saturating_duration_since(self.dated).as_secs_f64();
         self.level = self.level * (-passed / DECAY.as_secs_f64()).exp() + 1.0;
         self.dated = now;
         if !self.on || (self.level < GATE && self.waiting.is_empty()) {
             return Decision::AtOnce;
         }
+        self.channels |= 1 << (channel & 63);
         let room = self.most - self.waiting.len().min(self.most);
         let frames = frames as usize;
         self.waiting.extend(std::iter::repeat_n(now, frames.min(room)));
@@ -93,8 +97,14 @@ impl Combiner {
         !self.waiting.is_empty()
     }
 
+    /// The channels whose frames wait: bit n is channel n.
+    pub fn channels(&self) -> u64 {
+        self.channels
+    }
+
     /// Nothing waits any more: how long each frame did.
     pub fn carried(&mut self, now: Instant) -> impl Iterator<Item = Duration> {
+        self.channels = 0;
         self.waiting
             .drain(..)
             .map(move |since| now.saturating_duration_since(since))
@@ -135,7 +145,7 @@ mod tests {
                 combiner.carried(now).for_each(drop);
             }
             combiner.published(1);
-            let full = combiner.decide(1, now) != Decision::Hold;
+            let full = combiner.decide(2, 1, now) != Decision::Hold;
             if full {
                 combiner.carried(now).for_each(drop);
             }
@@ -174,7 +184,7 @@ mod tests {
         let mut held = 0_u32;
         for n in 0..100 {
             let now = start + us(10) * n;
-            match combiner.decide(1, now) {
+            match combiner.decide(2, 1, now) {
                 Decision::Hold => held += 1,
                 Decision::Full => {
                     assert_eq!(combiner.carried(now).count(), 3);
@@ -194,12 +204,12 @@ mod tests {
         let now = Instant::now();
         let mut combiner = Combiner::new(&io(true, 8), now);
         combiner.published(5);
-        assert_eq!(combiner.decide(5, now), Decision::AtOnce);
+        assert_eq!(combiner.decide(2, 5, now), Decision::AtOnce);
         assert_eq!(combiner.woke(), 5);
         combiner.published(5);
-        assert_eq!(combiner.decide(5, now), Decision::Hold);
+        assert_eq!(combiner.decide(2, 5, now), Decision::Hold);
         combiner.published(70);
-        assert_eq!(combiner.decide(70, now), Decision::Full);
+        assert_eq!(combiner.decide(2, 70, now), Decision::Full);
         assert_eq!(combiner.carried(now + us(7)).collect::<Vec<_>>(), [us(7); 8]);
         assert_eq!((combiner.woke(), combiner.woke()), (75, 0));
     }

@@ -164,6 +164,34 @@ fn a_vmapp_that_woke_by_itself_has_found_what_waited() {
 }
 
 #[test]
+fn a_vmapp_that_looked_and_sleeps_again_is_not_woken_for_what_it_took() {
+    for (what, notify) in [("bitmap", Notify::Bitmap), ("select", Notify::Select)] {
+        let mut rig = Rig::new(IoSpec { notify, ..patient() });
+        rig.open_the_gate();
+        // A frame for the guest woke it.
+        rig.app.attention().awake();
+        rig.app_sleeps();
+        rig.vmm.sleep(Some(Duration::ZERO), &[]).unwrap();
+        assert_eq!(rig.count(Count::SwitchNetHalt), 0, "{what}: the guest halts");
+        assert_eq!(rig.count(Count::CombineFound), 1, "{what}");
+        assert_eq!(rig.vmm.held_until(), None, "{what}");
+
+        // Nor does what it took count as waiting when the next frame comes.
+        rig.open_the_gate();
+        rig.app_sleeps();
+        let full = rig.count(Count::SwitchNetLimit);
+        assert!(!rig.frame(), "{what}: the first of three");
+        assert!(!rig.frame(), "{what}: the second");
+        assert_eq!(rig.count(Count::SwitchNetLimit), full, "{what}");
+        assert_eq!(rig.count(Count::CombineFound), 2, "{what}");
+        assert!(
+            rig.vmm.held_until().is_some(),
+            "{what}: a frame it did not take waits"
+        );
+    }
+}
+
+#[test]
 fn with_combining_off_every_frame_wakes_a_sleeper() {
     let mut rig = Rig::new(IoSpec {
         send_combining: false,

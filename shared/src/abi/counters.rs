@@ -66,7 +66,7 @@ counters! {
         CombineHeld = "combine.held",
         /// Frames that waited and were carried by a crossing for another reason: console, disk, synchronous call.
         CombineCarried = "combine.carried",
-        /// Frames that waited until vmapp was found awake.
+        /// Frames that waited until vmapp was found awake, or found to have looked.
         CombineFound = "combine.found_awake",
         /// Doorbells after which 1 frame had been published since the one before.
         Frames1 = "frames_per_crossing.1",

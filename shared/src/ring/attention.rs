@@ -78,7 +78,13 @@ impl<M: Memory> Attention<M> {
         self.mem.load_u32(self.peer_waiting, Relaxed) != Waiting::Awake as u32
     }
 
-    /// The second half: takes the peer's announcement, so that it is woken once.
+    /// Whether the peer has yet to take one of `bits` (bit n is channel n). False: it has looked since they were set, and
+    /// sees what was published before.
+    pub fn pending(&self, bits: u64) -> bool {
+        self.mem.load_u64(self.peer_bits, Relaxed) & bits != 0
+    }
+
+    /// The second half of [`signal`](Self::signal): takes the peer's announcement, so that it is woken once.
     pub fn wake(&self) -> Owed {
         match Waiting::from_shared(
             self.mem

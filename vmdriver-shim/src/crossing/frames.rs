@@ -66,16 +66,17 @@ impl Crossing {
     /// Signals the peer that frames were published, now or later.
     pub(crate) fn post(&self, number: u8, frames: u32) -> Result<bool, CrossingError> {
         let always = self.notify == Notify::Select;
-        let asleep = self.attention.post(number) || always;
         let now = Instant::now();
         let mut combiner = self.combining();
+        self.notice_taken(&mut combiner, now);
+        let asleep = self.attention.post(number) || always;
         combiner.published(frames);
         if !asleep {
             self.vmm_counters.add(VmmCounter::DoorbellsSaved, 1);
             self.count_carried(&mut combiner, now, VmmCounter::CombineFound);
             return Ok(false);
         }
-        let cause = match combiner.decide(frames, now) {
+        let cause = match combiner.decide(number, frames, now) {
             Decision::Hold => {
                 self.vmm_counters.add(VmmCounter::CombineHeld, frames.into());
                 return Ok(false);
@@ -90,11 +91,21 @@ impl Crossing {
     pub(super) fn flush_held(&self, cause: VmmCounter) -> Result<(), CrossingError> {
         if self.side == Side::Vmm {
             let mut combiner = self.combining();
+            let now = Instant::now();
+            self.notice_taken(&mut combiner, now);
             if combiner.holds() {
-                self.wake_for_frames(&mut combiner, Instant::now(), cause)?;
+                self.wake_for_frames(&mut combiner, now, cause)?;
             }
         }
         Ok(())
+    }
+
+    /// A peer that was woken by something of its own, a frame for the guest most often, has looked and taken what waited;
+    /// that it sleeps again does not matter.
+    fn notice_taken(&self, combiner: &mut Combiner, now: Instant) {
+        if combiner.holds() && !self.attention.pending(combiner.channels()) {
+            self.count_carried(combiner, now, VmmCounter::CombineFound);
+        }
     }
 
     /// Returns whether a doorbell had to be rung.
