@@ -6,7 +6,7 @@
 //! An instruction that asked the chipset is run again, alone, when the answer is there (`Interp::step`); nothing can
 //! be injected in between ([`View::interruptible`] says so).
 
-use super::trace::{TraceCache, build};
+use super::trace::{Kept, TraceCache, build};
 use crate::engine::soft::cpu::{Cpu, Fault, Leave, vector};
 use crate::engine::soft::deliver::Undelivered;
 use crate::engine::soft::flags::{IF, RF, TF};
@@ -140,24 +140,35 @@ impl<O: Outside> Interp<O> {
         // An instruction waits for its answer, or the entry changed what is to be looked at.
         self.cpu.attention = true;
         let mut countdown = POLL_EVERY;
+        let mut from = None;
         loop {
-            countdown -= 1;
             if countdown == 0 {
                 countdown = POLL_EVERY;
                 self.poll()?;
             }
+            // Here too: a round may run nothing, when the fetch at every handler of a fault faults.
+            countdown -= 1;
             if self.cpu.attention {
+                // What comes next need not follow from what was.
+                from = None;
                 self.attend()?;
                 continue;
             }
-            let id = match self.cache.find(&mut self.cpu) {
-                Ok(id) => id,
-                Err(leave) => {
-                    self.left(leave, 0, false)?;
-                    continue;
-                }
-            };
-            let Some(trace) = self.cache.get(id) else { continue };
+            match self.cache.find(&mut self.cpu, from.take()) {
+                Ok(kept) => from = self.run_linked(kept, &mut countdown)?,
+                Err(leave) => self.left(leave, 0, false)?,
+            }
+        }
+    }
+
+    /// Runs a trace and those linked to it, until one is linked to nothing (it is returned, and how many of its
+    /// operations came behind the branch), something wants attention, or it is time for a look at the outside world.
+    #[inline(always)]
+    fn run_linked(&mut self, first: Kept, countdown: &mut u32) -> Result<Option<(Kept, usize)>, Exit> {
+        let Some(mut trace) = self.cache.get(first) else {
+            return Ok(None);
+        };
+        loop {
             self.cpu.trace_page = trace.phys;
             let mut ops = trace.ops.iter();
             let mut unusual = None;
@@ -171,9 +182,19 @@ impl<O: Outside> Interp<O> {
                     }
                 }
             }
-            self.instructions += (trace.ops.len() - ops.len()) as u64;
+            let unused = ops.len();
+            self.instructions += (trace.ops.len() - unused) as u64;
             if let Some((leave, offset, stack)) = unusual {
                 self.left(leave, offset, stack)?;
+                return Ok(None);
+            }
+            if *countdown == 0 || self.cpu.attention {
+                return Ok(None);
+            }
+            *countdown -= 1;
+            match self.cache.follow(&self.cpu, trace, unused) {
+                Some(next) => trace = next,
+                None => return Ok(Some((self.cache.hold(trace), unused))),
             }
         }
     }

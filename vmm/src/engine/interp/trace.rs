@@ -4,15 +4,24 @@
 //! then stands alone in its trace together with the page it reached. A trace ends at a branch, at anything that can
 //! change the mode, at the page's end, or when it is long enough.
 //!
-//! Finding the next trace takes two steps: a small table by linear address, good until the TLB forgets anything, and
-//! behind it the map by physical address. A page whose code is written loses all its traces at once.
+//! Finding the next trace takes up to three steps: the links of the trace that ends, a table by linear address, and the
+//! map by physical address. Links and table hold bare pointers, each with the [`Stamp`] of its moment: it is good for
+//! that mode only, and until the TLB forgets anything or any trace goes. A page whose code is written loses all its
+//! traces at once.
+#![allow(
+    unsafe_code,
+    reason = "successors are reached by pointer, one load instead of three; their stamps say that they live"
+)]
 
 use super::compile::{self, Source};
 use super::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::mode::Mode;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ptr::NonNull;
+use std::rc::Rc;
 
 /// Most operations of a trace.
 const MOST_OPS: usize = 64;
@@ -22,6 +31,8 @@ const MOST_BYTES: u64 = 240;
 const MOST_KEPT: usize = 2 << 20;
 /// Entries of the table by linear address.
 const JUMPS: usize = 8192;
+/// Links of a trace. Its end and the last branches before it have one each; most traces have no more.
+const LINKS: usize = 4;
 const PAGE: u64 = 4096;
 /// Longest instruction.
 const LONGEST: usize = 15;
@@ -34,14 +45,40 @@ pub struct Trace {
     pub phys: u64,
     /// The physical page the last instruction reaches into, if it crosses.
     second: Option<u64>,
+    /// What followed when it was left last, by how many operations were left out, folded.
+    links: [Cell<Jump>; LINKS],
 }
 
+impl Trace {
+    fn new(ops: Vec<Op>, phys: u64, second: Option<u64>) -> Self {
+        Self {
+            ops: ops.into(),
+            phys,
+            second,
+            links: [const { Cell::new(Jump::NOWHERE) }; LINKS],
+        }
+    }
+}
+
+/// Mode, and how often translations or traces had been forgotten: equal stamps, equal meaning of a linear address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u64);
+
+/// Where a linear address leads, if the stamp is the present one.
 #[derive(Clone, Copy)]
 struct Jump {
     linear: u64,
-    mode: Mode,
-    generation: u64,
-    trace: u32,
+    stamp: Stamp,
+    to: NonNull<Trace>,
+}
+
+impl Jump {
+    /// Leads nowhere: a stamp of generation 0 is never present.
+    const NOWHERE: Self = Self {
+        linear: 0,
+        stamp: Stamp(0),
+        to: NonNull::dangling(),
+    };
 }
 
 /// Multiplies: the keys are addresses, and a guest that makes them collide slows only itself.
@@ -70,14 +107,16 @@ impl Hasher for PlaceHasher {
     }
 }
 
-/// Number of a trace; good until the next change of the cache.
-pub type TraceId = u32;
+/// A trace of a cache, if no trace went from it since.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    trace: NonNull<Trace>,
+    generation: u64,
+}
 
 /// All traces.
 pub struct TraceCache {
-    traces: Vec<Option<Trace>>,
-    free: Vec<TraceId>,
-    by_place: HashMap<(u64, Mode), TraceId, BuildHasherDefault<PlaceHasher>>,
+    by_place: HashMap<(u64, Mode), Rc<Trace>, BuildHasherDefault<PlaceHasher>>,
     by_page: HashMap<u64, Vec<(u64, Mode)>>,
     jumps: Box<[Jump]>,
     /// Raised when traces go; with the TLB's, dates the entries of `jumps`.
@@ -87,18 +126,10 @@ pub struct TraceCache {
 
 impl Default for TraceCache {
     fn default() -> Self {
-        let none = Jump {
-            linear: 0,
-            mode: Mode::empty(),
-            generation: 0,
-            trace: 0,
-        };
         Self {
-            traces: Vec::new(),
-            free: Vec::new(),
             by_place: HashMap::default(),
             by_page: HashMap::new(),
-            jumps: vec![none; JUMPS].into_boxed_slice(),
+            jumps: vec![Jump::NOWHERE; JUMPS].into_boxed_slice(),
             generation: 1,
             kept: 0,
         }
@@ -106,59 +137,97 @@ impl Default for TraceCache {
 }
 
 impl TraceCache {
-    /// The operations of a trace.
+    /// The present stamp.
     #[inline(always)]
-    pub fn get(&self, id: TraceId) -> Option<&Trace> {
-        self.traces.get(id as usize)?.as_ref()
+    fn stamp(&self, cpu: &Cpu) -> Stamp {
+        let generation = self.generation.wrapping_add(cpu.tlb.generation());
+        Stamp(generation << 16 | u64::from(cpu.mode.bits()))
     }
 
-    /// The trace at the vCPU's rip, built if need be. Raises the fault of a fetch that may not be.
+    /// The trace, if it is there still.
     #[inline(always)]
-    pub fn find(&mut self, cpu: &mut Cpu) -> Step<TraceId> {
-        let linear = cpu.code_address(cpu.rip);
-        let date = self.generation.wrapping_add(cpu.tlb.generation());
-        let jump = &self.jumps[slot(linear)];
-        if jump.linear == linear && jump.generation == date && jump.mode == cpu.mode {
-            return Ok(jump.trace);
+    pub fn get(&self, kept: Kept) -> Option<&Trace> {
+        if kept.generation != self.generation {
+            return None;
         }
-        self.find_slow(cpu, linear)
+        // SAFETY: the pointer was that of a trace in `by_place` at that generation, and no trace has gone since, which
+        // raises `generation`; while the result is in use none can, which takes the cache mutably.
+        Some(unsafe { kept.trace.as_ref() })
+    }
+
+    /// A trace of this cache to come back to.
+    #[inline(always)]
+    pub fn hold(&self, trace: &Trace) -> Kept {
+        Kept {
+            trace: NonNull::from(trace),
+            generation: self.generation,
+        }
+    }
+
+    /// The trace at the vCPU's rip, if `from`, the trace that just ended there, is linked to it. `unused`: how many of
+    /// its operations came behind the branch.
+    #[inline(always)]
+    pub fn follow(&self, cpu: &Cpu, from: &Trace, unused: usize) -> Option<&Trace> {
+        let link = from.links[unused % LINKS].get();
+        if link.linear != cpu.code_address(cpu.rip) || link.stamp != self.stamp(cpu) {
+            return None;
+        }
+        // SAFETY: as in `get`; the present stamp holds the present generation.
+        Some(unsafe { link.to.as_ref() })
+    }
+
+    /// The trace at the vCPU's rip, built if need be, and linked to `from` if that is given: the trace that just ended,
+    /// and `unused` as in [`follow`](Self::follow). Raises the fault of a fetch that may not be.
+    #[inline(always)]
+    pub fn find(&mut self, cpu: &mut Cpu, from: Option<(Kept, usize)>) -> Step<Kept> {
+        let linear = cpu.code_address(cpu.rip);
+        let jump = self.jumps[slot(linear)];
+        if jump.linear != linear || jump.stamp != self.stamp(cpu) {
+            return self.find_slow(cpu, linear);
+        }
+        if let Some((kept, unused)) = from
+            && let Some(trace) = self.get(kept)
+        {
+            trace.links[unused % LINKS].set(jump);
+        }
+        Ok(Kept {
+            trace: jump.to,
+            generation: self.generation,
+        })
     }
 
     #[inline(never)]
-    fn find_slow(&mut self, cpu: &mut Cpu, linear: u64) -> Step<TraceId> {
+    fn find_slow(&mut self, cpu: &mut Cpu, linear: u64) -> Step<Kept> {
         cpu.check_code_limit(cpu.rip, 1)?;
         let phys = cpu.fetch_address(linear)?;
-        let known = self.by_place.get(&(phys, cpu.mode)).copied();
-        let fits = known
-            .and_then(|id| self.get(id))
-            .is_some_and(|trace| match trace.second {
-                None => true,
-                Some(second) => cpu
-                    .fetch_address(next_page(cpu, linear))
-                    .is_ok_and(|phys| phys / PAGE == second / PAGE),
-            });
-        let id = match known {
-            Some(id) if fits => id,
-            _ => {
+        let known = self.by_place.get(&(phys, cpu.mode)).cloned();
+        let mut fits = |trace: &Trace| match trace.second {
+            None => true,
+            Some(second) => cpu
+                .fetch_address(next_page(cpu, linear))
+                .is_ok_and(|phys| phys / PAGE == second / PAGE),
+        };
+        let trace = match known.filter(|trace| fits(trace)) {
+            Some(trace) => trace,
+            None => {
                 cpu.fault = None;
-                let trace = build(cpu, linear, phys, MOST_OPS)?;
-                self.keep(cpu, trace)
+                let trace = Rc::new(build(cpu, linear, phys, MOST_OPS)?);
+                self.keep(cpu, Rc::clone(&trace));
+                trace
             }
         };
         // A trace that reaches into a second page is looked up anew each time: only its first page is dated.
-        if self.get(id).is_some_and(|trace| trace.second.is_none()) {
-            let date = self.generation.wrapping_add(cpu.tlb.generation());
+        if trace.second.is_none() {
             self.jumps[slot(linear)] = Jump {
                 linear,
-                mode: cpu.mode,
-                generation: date,
-                trace: id,
+                stamp: self.stamp(cpu),
+                to: NonNull::from(&*trace),
             };
         }
-        Ok(id)
+        Ok(self.hold(&trace))
     }
 
-    fn keep(&mut self, cpu: &mut Cpu, trace: Trace) -> TraceId {
+    fn keep(&mut self, cpu: &mut Cpu, trace: Rc<Trace>) {
         if self.kept + trace.ops.len() > MOST_KEPT {
             self.clear(cpu);
         }
@@ -177,45 +246,29 @@ impl TraceCache {
                 self.by_page.entry(at / PAGE).or_default().push(place);
             }
         }
-        if let Some(old) = self.by_place.get(&place).copied() {
-            self.forget(old);
+        if let Some(old) = self.by_place.insert(place, trace) {
+            self.forget(&old);
         }
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.traces[id as usize] = Some(trace);
-                id
-            }
-            None => {
-                self.traces.push(Some(trace));
-                (self.traces.len() - 1) as TraceId
-            }
-        };
-        self.by_place.insert(place, id);
-        id
     }
 
-    fn forget(&mut self, id: TraceId) {
-        if let Some(trace) = self.traces[id as usize].take() {
-            self.kept -= trace.ops.len();
-            self.free.push(id);
-            self.generation += 1;
-        }
+    /// A trace went.
+    fn forget(&mut self, trace: &Trace) {
+        self.kept -= trace.ops.len();
+        self.generation += 1;
     }
 
     /// Drops every trace with bytes in the physical page: it was written.
     pub fn drop_page(&mut self, cpu: &mut Cpu, phys: u64) {
         cpu.code_pages.remove(phys);
         for place in self.by_page.remove(&(phys / PAGE)).unwrap_or_default() {
-            if let Some(id) = self.by_place.remove(&place) {
-                self.forget(id);
+            if let Some(trace) = self.by_place.remove(&place) {
+                self.forget(&trace);
             }
         }
     }
 
     /// Drops everything.
     pub fn clear(&mut self, cpu: &mut Cpu) {
-        self.traces.clear();
-        self.free.clear();
         self.by_place.clear();
         for (page, _) in self.by_page.drain() {
             cpu.code_pages.remove(page * PAGE);
@@ -267,22 +320,14 @@ pub fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> 
         ops.push(op);
         at += instr.len() as u64;
         if ends {
-            return Ok(Trace {
-                ops: ops.into(),
-                phys,
-                second: None,
-            });
+            return Ok(Trace::new(ops, phys, None));
         }
     }
     ops.push(Op {
         offset: at as u8,
         ..compile::END
     });
-    Ok(Trace {
-        ops: ops.into(),
-        phys,
-        second: None,
-    })
+    Ok(Trace::new(ops, phys, None))
 }
 
 /// The first instruction reaches into the next page.
@@ -309,9 +354,5 @@ fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
             ..compile::END
         });
     }
-    Ok(Trace {
-        ops: ops.into(),
-        phys,
-        second: Some(second),
-    })
+    Ok(Trace::new(ops, phys, Some(second)))
 }

@@ -76,7 +76,7 @@ pub struct Tlb {
     current: usize,
     /// The set that [`select`](Self::select) chose, while alignment checks force the slow one.
     chosen: usize,
-    /// Raised whenever a translation is forgotten or another set chosen.
+    /// Raised whenever a translation is forgotten. Choosing another set forgets none: whoever dates by it keeps the mode too.
     generation: u64,
 }
 

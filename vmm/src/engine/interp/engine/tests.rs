@@ -179,6 +179,53 @@ fn code_of_another_trace_page_or_writer_is_dropped_when_it_is_written() {
 }
 
 #[test]
+fn a_link_to_a_trace_ends_when_its_code_is_written() {
+    let far = CODE + 0x3000;
+    let mut rig = Rig::new(|a| {
+        let (mut outer, mut again) = (a.create_label(), a.create_label());
+        a.mov(rdi, far + 1)?;
+        a.set_label(&mut outer)?;
+        a.mov(ecx, 100)?;
+        a.set_label(&mut again)?;
+        a.call(far)?;
+        a.dec(ecx)?;
+        a.jne(again)?;
+        a.out(0x80, al)?;
+        a.add(byte_ptr(rdi), 4)?;
+        a.jmp(outer)
+    });
+    rig.memory.write(far, &[0xb0, 1, 0xc3]).unwrap();
+    assert_eq!((rig.out(), rig.out(), rig.out()), (1, 5, 9));
+    rig.memory.write(far, &[0xb0, 20]).unwrap();
+    assert_eq!((rig.out(), rig.out()), (24, 28), "after a device's write");
+}
+
+#[test]
+fn a_link_to_a_trace_ends_when_its_page_is_mapped_elsewhere() {
+    let (far, table, pages) = (2 << 20, TABLES + 0x3000, CODE + 0x3000);
+    let mut rig = Rig::new(|a| {
+        let (mut outer, mut again) = (a.create_label(), a.create_label());
+        a.mov(rbx, table)?;
+        a.mov(rsi, far)?;
+        a.set_label(&mut outer)?;
+        a.mov(ecx, 100)?;
+        a.set_label(&mut again)?;
+        a.call(far)?;
+        a.dec(ecx)?;
+        a.jne(again)?;
+        a.out(0x80, al)?;
+        a.xor(qword_ptr(rbx), 0x7000)?;
+        a.invlpg(ptr(rsi))?;
+        a.jmp(outer)
+    });
+    rig.memory.write_obj(TABLES + 0x2008, &(table | 3)).unwrap();
+    rig.memory.write_obj(table, &(pages | 3)).unwrap();
+    rig.memory.write(pages, &[0xb0, 1, 0xc3]).unwrap();
+    rig.memory.write(pages ^ 0x7000, &[0xb0, 2, 0xc3]).unwrap();
+    assert_eq!((rig.out(), rig.out(), rig.out()), (1, 2, 1));
+}
+
+#[test]
 fn an_instruction_across_a_page_is_dropped_with_either_page() {
     let edge = CODE + 0x1000;
     let mut rig = Rig::new(|a| {
