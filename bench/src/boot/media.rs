@@ -39,7 +39,7 @@ impl Media {
         let (extra, initrd) = (work.join("extra"), work.join("cd/initrd.img"));
         fs::create_dir_all(&extra)?;
         fs::create_dir_all(work.join("cd/isolinux"))?;
-        // It waits for a word that never comes: the measurement ends it.
+        // It stays up to be asked for its counters: the measurement ends it.
         fs::write(extra.join("hello"), format!("echo '{HELLO}'\nsleep 600\n"))?;
         done(Command::new(root.join("tests/linux/initrd")).args([&initrd, &extra]))?;
         let versions = fs::read_to_string(root.join("target/linux/versions")).unwrap_or_default();

@@ -38,6 +38,9 @@ impl Row {
     }
 }
 
+/// What a boot's value is called, its unit, and how it follows.
+type Value = (&'static str, &'static str, fn(&Boot) -> f64);
+
 /// One measured value.
 #[derive(Serialize)]
 struct Record<'a> {
@@ -94,7 +97,7 @@ pub fn run(repeats: usize, bochs: usize) -> Outcome<()> {
 }
 
 fn records<'a>(host: &'a Host, media: &'a Media, rows: &'a [Row]) -> Vec<Record<'a>> {
-    let values: [(&str, &str, fn(&Boot) -> f64); 3] = [
+    let values: [Value; 3] = [
         ("whole", "s", |boot| boot.whole),
         ("kernel to init", "s", |boot| boot.kernel),
         ("guest instructions", "MIPS", mips),

@@ -147,9 +147,12 @@ impl TraceCache {
     /// The trace, if it is there still.
     #[inline(always)]
     pub fn get(&self, kept: Kept) -> Option<&Trace> {
+        if kept.generation != self.generation {
+            return None;
+        }
         // SAFETY: the pointer was that of a trace in `by_place` at that generation, and no trace has gone since, which
         // raises `generation`; while the result is in use none can, which takes the cache mutably.
-        (kept.generation == self.generation).then(|| unsafe { kept.trace.as_ref() })
+        Some(unsafe { kept.trace.as_ref() })
     }
 
     /// A trace of this cache to come back to.
@@ -166,9 +169,11 @@ impl TraceCache {
     #[inline(always)]
     pub fn follow(&self, cpu: &Cpu, from: &Trace, unused: usize) -> Option<&Trace> {
         let link = from.links[unused % LINKS].get();
-        let present = link.linear == cpu.code_address(cpu.rip) && link.stamp == self.stamp(cpu);
+        if link.linear != cpu.code_address(cpu.rip) || link.stamp != self.stamp(cpu) {
+            return None;
+        }
         // SAFETY: as in `get`; the present stamp holds the present generation.
-        present.then(|| unsafe { link.to.as_ref() })
+        Some(unsafe { link.to.as_ref() })
     }
 
     /// The trace at the vCPU's rip, built if need be, and linked to `from` if that is given: the trace that just ended,

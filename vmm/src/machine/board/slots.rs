@@ -36,7 +36,7 @@ pub fn lance_of(devfn: DevFn) -> Option<u8> {
 
 /// First base address register of card `n`: 32 ports.
 pub fn lance_ports(n: u8) -> u32 {
-    LANCE_PORTS + 0x20 * u32::from(n) | 1
+    (LANCE_PORTS + 0x20 * u32::from(n)) | 1
 }
 
 /// Second base address register of card `n`: 32 bytes of memory, a page apart.
