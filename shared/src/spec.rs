@@ -139,7 +139,7 @@ impl Default for IoSpec {
             ports: Ports::Local,
             send_combining: true,
             max_combined: 3,
-            flush_us: 500,
+            flush_us: 1000,
             notify: Notify::Bitmap,
             spin_us: 50,
         }

@@ -479,11 +479,11 @@ pub const ROWS: &[Row] = &[
             max: IoSpec::MAX_FLUSH_US,
             store: |draft, us| draft.io.flush_us = us,
         },
-        default: Fallback::Is("500"),
+        default: Fallback::Is("1000"),
         needs: Needs::Nothing,
         meaning: "Longest a frame waits under send combining while the guest computes, in microseconds. A guest that \
                   halts sends at once.",
-        example: "500",
+        example: "1000",
     },
     Row {
         key: "io.notify",
