@@ -106,9 +106,10 @@ impl ConsoleService {
         Ok(true)
     }
 
-    fn take_input(&mut self) -> Result<(), CrossingError> {
+    /// `ready`: the host may have input. What was read before goes into the ring all the same.
+    fn take_input(&mut self, ready: bool) -> Result<(), CrossingError> {
         for _ in 0..IN_PER_TURN {
-            if self.pending == 0 {
+            if self.pending == 0 && ready {
                 self.pending = self.back_end.read(&mut self.input);
             }
             let bytes = self.input.get(..self.pending).unwrap_or_default();
@@ -132,9 +133,11 @@ impl ConsoleService {
 }
 
 impl Service for ConsoleService {
-    fn turn(&mut self, _ready: bool) -> Result<bool, ServeError> {
+    fn turn(&mut self, ready: bool) -> Result<bool, ServeError> {
+        // Input that no descriptor tells of is looked for at every turn; else a turn for a frame would cost a read(2).
+        let ready = ready || self.interests().within.is_some();
         let more = self.output()?;
-        self.take_input()?;
+        self.take_input(ready)?;
         Ok(more)
     }
 
@@ -151,5 +154,67 @@ impl Service for ConsoleService {
 
     fn trouble(&mut self) -> Option<String> {
         self.back_end.trouble()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::abi::{ChannelKind, ChannelShape};
+    use shared::ring::Side;
+    use shared::spec::IoSpec;
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::Duration;
+    use vmdriver_shim::crossing::{Bells, Crossing};
+    use vmdriver_shim::memory::SharedMemory;
+
+    /// Has nothing to say, and counts how often it is asked.
+    struct Quiet {
+        asked: Rc<Cell<u32>>,
+        within: Option<Duration>,
+    }
+
+    impl Console for Quiet {
+        fn write(&mut self, bytes: &[u8]) -> Wrote {
+            Wrote::Out(bytes.len())
+        }
+        fn read(&mut self, _into: &mut [u8]) -> usize {
+            self.asked.set(self.asked.get() + 1);
+            0
+        }
+        fn interests(&self, _wanted: Wanted) -> Interests<'_> {
+            Interests {
+                within: self.within,
+                ..Interests::default()
+            }
+        }
+    }
+
+    #[test]
+    fn the_host_is_asked_for_input_only_when_it_may_have_some() {
+        let shape = |kind| ChannelShape {
+            kind,
+            down_slots: 4,
+            up_slots: 4,
+            slot_bytes: 64,
+        };
+        for (what, within, ready, expected) in [
+            ("a turn for something else", None, false, 0),
+            ("a descriptor is ready", None, true, 1),
+            ("only time tells", Some(Duration::from_millis(1)), false, 1),
+        ] {
+            let memory =
+                SharedMemory::create(&[ChannelKind::Control, ChannelKind::Console].map(shape)).unwrap();
+            let app = Crossing::new(Side::App, &memory, Bells::new().unwrap(), IoSpec::default());
+            let asked = Rc::new(Cell::new(0));
+            let quiet = Quiet {
+                asked: Rc::clone(&asked),
+                within,
+            };
+            let mut service = ConsoleService::new(app.channel(1).unwrap(), Box::new(quiet));
+            service.turn(ready).unwrap();
+            assert_eq!(asked.get(), expected, "{what}");
+        }
     }
 }
