@@ -65,8 +65,10 @@ fn main() {
         build.link(source, "link/flat.ld", &elf, &[]);
         build.publish(&format!("{name}.bin"), &build.convert(&["-O", "binary"], &elf));
     }
+    build.publish("udp", &build.linux_program("../linux/udp.rs"));
     println!("cargo:rustc-env=GUESTS_DIR={}", build.guests.display());
     println!("cargo:rerun-if-changed=guests");
+    println!("cargo:rerun-if-changed=linux/udp.rs");
     println!("cargo:rerun-if-changed=build.rs");
 }
 
@@ -144,6 +146,22 @@ impl Build {
         let script = format!("-Clink-arg=-T{script}");
         let arguments = [source, "-o", to, &linker, "-Clinker-flavor=ld.lld", &script];
         self.rustc(&[&arguments, more].concat());
+    }
+
+    /// A program for a Linux guest, which has no C library: static.
+    fn linux_program(&self, source: &str) -> Vec<u8> {
+        let program = self.temp("program");
+        run(Command::new(&self.rustc).current_dir(&self.sources).args([
+            "--edition=2024",
+            "-Cpanic=abort",
+            "-Copt-level=2",
+            "-Cstrip=symbols",
+            "-Ctarget-feature=+crt-static",
+            source,
+            "-o",
+            &program,
+        ]));
+        fs::read(&program).expect("rustc wrote it")
     }
 
     /// Another format of a linked guest.
