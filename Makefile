@@ -40,8 +40,8 @@ memtest: build ## Memtest86+ for a minute
 kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on ENGINE (interp, kvm, or tcg for comparison)
 	@tests/suites/kvm-unit-tests "$(DIR)"
 
-bench: setup ## measure; writes bench/RESULTS.md
-	@$(CARGO) run --release -p bench -- crossing && $(CARGO) run --release -p bench -- cpu
+bench: build ## measure; writes bench/RESULTS.md
+	@$(CARGO) run --release -p bench -- crossing && $(CARGO) run --release -p bench -- cpu && $(CARGO) run --release -p bench -- boot
 
 fuzz: setup ## coverage-guided fuzzing, SECONDS per target (needs a nightly toolchain; installs cargo-fuzz)
 	@tests/fuzz/run $(SECONDS)

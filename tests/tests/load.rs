@@ -13,6 +13,9 @@ use tests::linux::Linux;
 use tests::product::LIMIT;
 use tests::tap::{ECHO_PORT, GUEST, HOST, Tapped, counter, handed_over, in_namespace, sum};
 
+/// Makes the guest transmit.
+type Transmission<'a> = &'a dyn Fn(&mut Tapped);
+
 /// How long a flood lasts at least.
 const FLOOD: Duration = Duration::from_secs(3);
 /// Time in which a ping must be answered after a flood: what the rings hold is before it, and a slow engine needs its
@@ -234,7 +237,7 @@ fn combining_needs_at_most_two_world_switches_for_five_frames() {
                 return;
             };
             guest.bring_udp();
-            let transmissions: [(&str, &dyn Fn(&mut Tapped)); 2] = [
+            let transmissions: [(&str, Transmission<'_>); 2] = [
                 ("TCP", &|guest| tcp(guest, 8 << 20)),
                 ("UDP", &|guest| udp(guest, 5000)),
             ];
