@@ -9,7 +9,7 @@
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
 //! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
-//! check sequence, at most [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+//! check sequence, at most [`MAX_FRAME`] bytes.
 
 pub mod nat;
 pub mod none;
@@ -37,7 +37,7 @@ pub enum Sent {
 /// What there is for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A frame of so many bytes, 14 to [`MAX_FRAME`](shared::msg::net::MAX_FRAME), now in the buffer.
+    /// A frame of so many bytes, 14 to [`MAX_FRAME`], now in the buffer.
     Frame(usize),
     /// One that cannot be given to a guest (too long, too short) was there and is gone.
     Dropped,
@@ -67,7 +67,7 @@ pub enum Waits {
 pub trait Net {
     /// Takes a frame of the guest.
     fn send(&mut self, frame: &[u8]) -> Sent;
-    /// Gives a frame for the guest; `into` holds [`MAX_FRAME`](shared::msg::net::MAX_FRAME) bytes.
+    /// Gives a frame for the guest; `into` holds [`MAX_FRAME`] bytes.
     fn receive(&mut self, into: &mut [u8]) -> Received;
     /// Whether the other end of the cable is there. Asked once a turn.
     fn link(&mut self) -> bool;

@@ -5,12 +5,12 @@
 //! with TDMD or STRT), and they wait for nothing. A send costs the guest two writes and the host one ring slot; a burst of
 //! descriptors crosses as one.
 //!
-//! - [`registers`]: what the chip's registers do, pure; [`csr`] and [`bcr`] are its tables, [`window`] where they are.
-//! - [`transmit`], [`receive`]: one frame out of and into guest memory, by [`descriptors`]; [`loopback`] between them.
-//! - [`wire`], [`intake`]: frames to and from the host, back pressure both ways. [`poll`]: the transmit poll timer.
+//! - `registers`: what the chip's registers do, pure; `csr` and `bcr` are its tables, `window` where they are.
+//! - `transmit`, `receive`: one frame out of and into guest memory, by `descriptors`; `loopback` between them.
+//! - `wire`, `intake`: frames to and from the host, back pressure both ways. `poll`: the transmit poll timer.
 //!
 //! All DMA happens within the access, timer or signal that causes it. STOP, the RESET register and the machine's reset
-//! forget what is under way ([`Lance::halt`]), and while the PCI command register denies bus mastering guest memory is
+//! forget what is under way (`Lance::halt`), and while the PCI command register denies bus mastering guest memory is
 //! not touched: so nothing stale is ever written. DMA reaches RAM only; anything else is MERR and turns the direction off.
 //!
 //! Source: AMD publication 19436, Am79C970A data sheet.
