@@ -255,6 +255,6 @@ fn what_does_not_fit_is_an_error() {
         blobs: Vec::new(),
     };
     assert_eq!(placed.put(16, vec![0; 16]), Ok(0xe_ffe0));
-    assert_eq!(placed.put(64, vec![0; 1]), Err(AcpiError::TooLarge(0x2_0001)));
+    assert_eq!(placed.put(64, vec![0; 1]), Err(AcpiError::TooLarge(0x1_0001)));
     assert_eq!(placed.put(16, vec![0; 16]), Ok(0xe_fff0));
 }
