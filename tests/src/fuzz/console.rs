@@ -6,14 +6,14 @@
 
 use super::input::Input;
 use super::rig::Rig;
+use super::rings;
 use shared::abi::counters::VmmCounter;
-use shared::abi::{ChannelKind, ChannelShape, RingLayout, RingOffsets};
+use shared::abi::{ChannelKind, ChannelShape, RingLayout};
 use shared::mem::Memory;
 use shared::msg::console::{Down, Up};
 use shared::ring::Side;
 use shared::spec::IoSpec;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use vmdriver_shim::crossing::{Bells, Channel, Crossing};
 use vmdriver_shim::memory::SharedMemory;
 use vmm::bus::{Channelled, Wires};
@@ -150,11 +150,7 @@ impl VmApp {
     /// An index or the wish for credit, of either ring.
     fn scribble_index(&mut self, input: &mut Input<'_>) {
         self.honest = false;
-        let ring = input.choose(&self.rings);
-        let word = input.choose(&[RingOffsets::HEAD, RingOffsets::TAIL, RingOffsets::WANTED]);
-        let near = input.flag();
-        let value = input.number(if near { 1 } else { 4 }) as u32;
-        self.memory.mem().store_u32(ring.at + word, value, Relaxed);
+        rings::scribble_index(&self.memory, &self.rings, input);
     }
 
     /// Up to eight bytes of a slot, its header included.

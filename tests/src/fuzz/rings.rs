@@ -6,6 +6,7 @@ use shared::mem::{Mapped, Memory};
 use shared::ring::{Consumer, Producer};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
+use vmdriver_shim::memory::SharedMemory;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A header of two channels, overwritten in places, or nothing but the input; whatever [`Layout::check`]
@@ -122,4 +123,13 @@ fn digest(what: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What a hostile peer does to an index, or the wish for credit, of one of `rings`.
+pub(super) fn scribble_index(memory: &SharedMemory, rings: &[RingLayout], input: &mut Input<'_>) {
+    let ring = input.choose(rings);
+    let word = input.choose(&[RingOffsets::HEAD, RingOffsets::TAIL, RingOffsets::WANTED]);
+    let near = input.flag();
+    let value = input.number(if near { 1 } else { 4 }) as u32;
+    memory.mem().store_u32(ring.at + word, value, Relaxed);
 }
