@@ -23,7 +23,7 @@ fn sections(disk: &Path, io: &str) -> String {
 fn counter(vm: &Vm, group: &str, what: &str) -> u64 {
     let status = vm.vmapp(&["status", &vm.name, "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    status[group][what].as_u64().unwrap_or_default()
+    tests::tap::counter(&status, &format!("/{group}/{what}"))
 }
 
 /// Network and disk of one machine.
