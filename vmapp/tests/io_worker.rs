@@ -169,6 +169,17 @@ fn next(channel: &mut Channel) -> (u16, u64, Vec<u8>) {
     }
 }
 
+/// The completion of request `id`. One that a worker was killed after, before it gave the slot back, comes again from the
+/// next worker: what was answered is passed over, as the machine's disks do.
+fn done_at_last(channel: &mut Channel, id: u64) -> (u64, Status, Vec<u8>) {
+    loop {
+        let end = done(channel);
+        if end.0 >= id {
+            return end;
+        }
+    }
+}
+
 /// The next completion: id, status, data.
 fn done(channel: &mut Channel) -> (u64, Status, Vec<u8>) {
     let (_, id, payload) = next(channel);
@@ -190,7 +201,7 @@ fn a_worker_serves_every_device_dies_and_the_next_one_goes_on() {
         // What the one before left behind, or nobody has seen yet.
         if life > 1 {
             for disk in disks.iter_mut().take(2) {
-                assert_eq!(done(disk), (id, Status::Good, vec![]));
+                assert_eq!(done_at_last(disk, id), (id, Status::Good, vec![]));
             }
         }
         assert_eq!(
@@ -204,7 +215,7 @@ fn a_worker_serves_every_device_dies_and_the_next_one_goes_on() {
         for disk in &mut disks {
             ask(disk, id, Down::Write, u64::from(life), &[life; SECTOR]);
         }
-        let ends = disks.each_mut().map(done);
+        let ends = disks.each_mut().map(|disk| done_at_last(disk, id));
         assert_eq!(
             ends.map(|end| (end.0, end.1)),
             [(id, Status::Good), (id, Status::Good), (id, Status::ReadOnly)]

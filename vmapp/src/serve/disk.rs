@@ -4,8 +4,8 @@
 //! one is done. A request's slot is given back only when its completion is published, so that whatever a dying worker
 //! leaves undone is done by the next. What the vmm asks is checked here: range, count and length. Buffers go round.
 //!
-//! What must never happen here: an answer out of order, a request answered twice or never, a sector outside the disk, a
-//! flush answered before the image's.
+//! What must never happen here: an answer out of order, a request never answered or answered twice by one worker (the next
+//! may, and the vmm passes over what it knows), a sector outside the disk, a flush answered before the image's.
 
 use super::ServeError;
 use super::service::Service;
