@@ -57,6 +57,8 @@ pub struct Attached {
     pub nets: Vec<NetBack>,
     /// Disks, in order.
     pub disks: Vec<DiskBack>,
+    /// Most time between two turns of the wait loop, if the supervisor looks.
+    pub heartbeat: Option<Duration>,
     /// Which back ends need system calls of their own.
     pub io: Io,
     /// What the jail lacks, in words.
@@ -92,6 +94,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     let Received::Message(
         ToApp::Start {
             spec,
+            heartbeat_ms,
             console,
             nets,
             disks,
@@ -144,6 +147,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         console_channel,
         nets,
         disks,
+        heartbeat: heartbeat_ms.map(|ms| Duration::from_millis(ms.into())),
         io,
         shortcomings,
     })
