@@ -181,7 +181,7 @@ fn leave_namespaces(cell: &Cell, supervisor: u32, lacking: &mut Vec<String>) {
     }
 }
 
-/// A panic's message, and no more: the standard hook's backtrace would open files, which is what nobody here may do.
+/// A panic's message, and no more: the standard hook offers a backtrace, which would open files.
 fn speak_plainly_of_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();

@@ -7,9 +7,9 @@ use libc::{
     SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SOL_TCP, SYS_accept4, SYS_clone, SYS_clone3, SYS_connect,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync, SYS_fstat, SYS_ftruncate,
     SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
-    SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_seccomp, SYS_sendmsg, SYS_sendto,
-    SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, TCGETS, TCP_NODELAY, TCSETS,
-    TIOCGPGRP,
+    SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg,
+    SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, TCGETS,
+    TCP_NODELAY, TCSETS, TIOCGPGRP,
 };
 
 /// The lists of the wait loop with these back ends.
@@ -58,6 +58,13 @@ pub(super) const ATTACH: &[Row] = &[
             value: CLONE_THREAD as u32,
         }]],
         "a disk's thread, with an older C library",
+    ),
+    // The C library's own two signals, below the first real-time one that programs see.
+    Row::when(
+        "rt_sigaction",
+        SYS_rt_sigaction,
+        &[&[Is::Equal(0, 32)], &[Is::Equal(0, 33)]],
+        "the C library's handlers, set when the first thread is started",
     ),
     Row::any("set_robust_list", SYS_set_robust_list, "the start of a thread"),
     Row::any("rseq", SYS_rseq, "the start of a thread"),
