@@ -27,17 +27,15 @@ pub(super) fn leave_root(id: u32, lacking: &mut Vec<String>) {
         return;
     }
     let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-    let steps = [
-        ("supplementary groups", setgroups(&[])),
-        ("group root", setresgid(gid, gid, gid)),
-        ("user root", setresuid(uid, uid, uid)),
-    ];
-    for (what, done) in steps {
-        if let Err(errno) = done {
-            lacking.push(format!(
-                "{what} kept: {} (wanted id {id}; run as a plain user, or map that id in this user namespace)",
-                errno.desc()
-            ));
-        }
+    // Each is tried, whatever becomes of the others: groups first, which take root.
+    let left = setgroups(&[])
+        .and(setresgid(gid, gid, gid))
+        .and(setresuid(uid, uid, uid));
+    if let Err(errno) = left {
+        lacking.push(format!(
+            "stays root, or in its groups: {} (it wants user and group {id}: map them in this user namespace, or start \
+             as a plain user)",
+            errno.desc()
+        ));
     }
 }

@@ -1,12 +1,12 @@
 //! The I/O worker's threads: the wait loop, and one for each disk.
 
-use super::{Is, Row};
+use super::{Is, Row, no_path};
 use crate::jail::Io;
 use libc::{
     AF_INET, AF_INET6, CLONE_THREAD, FIONBIO, PR_GET_NAME, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, SO_ERROR,
     SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SOL_TCP, SYS_accept4, SYS_clone, SYS_clone3, SYS_connect,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync, SYS_fstat, SYS_ftruncate,
-    SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
+    SYS_getpgrp, SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
     SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg,
     SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, TCGETS,
     TCP_NODELAY, TCSETS, TIOCGPGRP,
@@ -40,6 +40,12 @@ const WAIT_LOOP: &[Row] = &[
         "clients, at listening sockets that came open",
     ),
     Row::any("fstat", SYS_fstat, "what a console's client is"),
+    Row::when(
+        "newfstatat",
+        SYS_newfstatat,
+        &[&[no_path(3)]],
+        "as fstat, with another C library",
+    ),
 ];
 
 /// Before the wait loop, while threads are started: the back ends take up their descriptors.
@@ -116,6 +122,7 @@ const NAT: &[Row] = &[
     Row::any("shutdown", SYS_shutdown, "nat: the end of a guest's stream"),
     Row::when(
         "getsockopt",
+        SYS_getpgrp,
         SYS_getsockopt,
         &[&[Is::Equal(1, SOL_SOCKET as u32), Is::Equal(2, SO_ERROR as u32)]],
         "nat: what became of a connection",
@@ -144,16 +151,19 @@ const fn kind(kind: i32) -> Is {
 
 /// More for the wait loop with the user's terminal: it puts the modes back when the supervisor vanishes. Not TIOCSTI,
 /// which would type into the user's shell.
-const TERMINAL: &[Row] = &[Row::when(
-    "ioctl",
-    SYS_ioctl,
-    &[
-        &[Is::Equal(1, TCGETS as u32)],
-        &[Is::Equal(1, TCSETS as u32)],
-        &[Is::Equal(1, TIOCGPGRP as u32)],
-    ],
-    "terminal: its modes",
-)];
+const TERMINAL: &[Row] = &[
+    Row::when(
+        "ioctl",
+        SYS_ioctl,
+        &[
+            &[Is::Equal(1, TCGETS as u32)],
+            &[Is::Equal(1, TCSETS as u32)],
+            &[Is::Equal(1, TIOCGPGRP as u32)],
+        ],
+        "terminal: its modes, and whose it is now",
+    ),
+    Row::any("getpgrp", SYS_getpgrp, "terminal: whether it is ours"),
+];
 
 /// A disk's thread.
 pub(super) const DISK: &[Row] = &[
@@ -167,10 +177,16 @@ pub(super) const DISK: &[Row] = &[
     Row::any("lseek", SYS_lseek, "size of a block device; holes of an overlay"),
     Row::any("ftruncate", SYS_ftruncate, "an overlay's maps, made anew"),
     Row::any("fstat", SYS_fstat, "size of an image"),
-    Row::any(
+    Row::when(
         "statx",
         SYS_statx,
+        &[&[no_path(2)]],
         "size of an image, as the standard library asks for it",
     ),
-    Row::any("newfstatat", SYS_newfstatat, "as statx, with another C library"),
+    Row::when(
+        "newfstatat",
+        SYS_newfstatat,
+        &[&[no_path(3)]],
+        "as statx, with another C library",
+    ),
 ];

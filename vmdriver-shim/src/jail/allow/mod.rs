@@ -63,6 +63,16 @@ impl Row {
     }
 }
 
+/// These flags say that the path, which no filter sees, may be empty: then the call is about the descriptor. With another
+/// path it finds nothing in an empty root.
+const fn no_path(argument: u8) -> Is {
+    Is::Bits {
+        argument,
+        mask: libc::AT_EMPTY_PATH as u32,
+        value: libc::AT_EMPTY_PATH as u32,
+    }
+}
+
 /// The lists a thread's filter is made of.
 pub fn lists(thread: Thread) -> Vec<&'static [Row]> {
     let mut lists = vec![every::EVERY_THREAD];

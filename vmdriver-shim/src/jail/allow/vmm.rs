@@ -1,6 +1,6 @@
 //! The vmm's two threads.
 
-use super::{Is, Row};
+use super::{Is, Row, no_path};
 use libc::{
     SYS_fstat, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_pread64, SYS_recvmsg, SYS_sendmsg, SYS_statx,
     SYS_timer_delete, SYS_timer_settime,
@@ -17,12 +17,18 @@ pub(super) const VCPU: &[Row] = &[
         "boot files: the position of a read to the end",
     ),
     Row::any("fstat", SYS_fstat, "boot files: their size"),
-    Row::any(
+    Row::when(
         "statx",
         SYS_statx,
+        &[&[no_path(2)]],
         "boot files: their size, as the standard library asks for it",
     ),
-    Row::any("newfstatat", SYS_newfstatat, "as statx, with another C library"),
+    Row::when(
+        "newfstatat",
+        SYS_newfstatat,
+        &[&[no_path(3)]],
+        "as statx, with another C library",
+    ),
 ];
 
 const fn ioctl(number: u32) -> Is {
