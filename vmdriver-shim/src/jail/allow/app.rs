@@ -122,7 +122,6 @@ const NAT: &[Row] = &[
     Row::any("shutdown", SYS_shutdown, "nat: the end of a guest's stream"),
     Row::when(
         "getsockopt",
-        SYS_getpgrp,
         SYS_getsockopt,
         &[&[Is::Equal(1, SOL_SOCKET as u32), Is::Equal(2, SO_ERROR as u32)]],
         "nat: what became of a connection",
