@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::cell::{Mapping, Process};
 use tests::network::enter_namespace;
@@ -182,7 +182,7 @@ impl Running {
         let own_user = process.namespace("user") != supervisor.namespace("user");
         assert_eq!(own_user, self.machine.user.is_some(), "{role:?}: user namespace");
         assert_eq!(process.mounts(), 1, "{role:?}");
-        assert_eq!(process.root(), [Path::new(""); 0], "{role:?}");
+        assert_eq!(process.root(), Vec::<PathBuf>::new(), "{role:?}");
     }
 
     fn is_bounded(&self, role: Role, process: &Process) {
@@ -374,44 +374,26 @@ fn the_table_of_the_two_workers() {
 fn table(running: &Running) -> String {
     let (vmm, app) = (&running.vmm, &running.app);
     let supervisor = Process::new(running.vm.pid());
-    let own = |process: &Process| {
+    let both =
+        |what: &str, of: &dyn Fn(&Process) -> String| format!("| {what} | {} | {} |\n", of(vmm), of(app));
+    let mut text = "| | vmm | I/O worker |\n|---|---|---|\n".to_owned();
+    text += &both("user and group", &|process| process.status("Uid")[0].clone());
+    text += &both("capabilities", &|process| {
+        let empty = CAPABILITIES
+            .iter()
+            .all(|set| process.status(set) == ["0000000000000000"]);
+        if empty { "none, in any set" } else { "some" }.to_owned()
+    });
+    text += &both("own namespaces", &|process| {
         let own = NAMESPACES
             .iter()
             .filter(|kind| process.namespace(kind) != supervisor.namespace(kind));
         own.copied().collect::<Vec<_>>().join(", ")
-    };
-    let caps = |process: &Process| {
-        let none = CAPABILITIES
-            .iter()
-            .all(|set| process.status(set) == ["0000000000000000"]);
-        if none { "none, in any set" } else { "some" }.to_owned()
-    };
-    let held = |process: &Process| {
-        let held = process.descriptors().into_iter().map(|(kind, count)| {
-            let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
-            if count == 1 {
-                kind
-            } else {
-                format!("{count} {kind}")
-            }
-        });
-        held.collect::<Vec<_>>().join(", ")
-    };
-    let shared = |process: &Process| {
-        let mappings = process.mappings().into_iter();
-        let shared = mappings
-            .filter(|mapping| mapping.rights.ends_with('s'))
-            .map(|mapping| {
-                let name = mapping
-                    .name
-                    .trim_start_matches("/memfd:")
-                    .trim_end_matches(" (deleted)")
-                    .to_owned();
-                format!("{name} {} {} KiB", mapping.rights, mapping.len >> 10)
-            });
-        shared.collect::<Vec<_>>().join(", ")
-    };
-    let private = |process: &Process| {
+    });
+    text += &both("files in its root", &|process| process.root().len().to_string());
+    text += &both("descriptors", &held);
+    text += &both("shared mappings", &shared);
+    text += &both("private mappings", &|process| {
         let readable = process
             .mappings()
             .into_iter()
@@ -420,74 +402,73 @@ fn table(running: &Running) -> String {
             .filter(|mapping| mapping.rights.ends_with('p'))
             .map(|mapping| mapping.len);
         format!("{} MiB", private.sum::<u64>() >> 20)
-    };
-    let limit = |process: &Process, name: &str| process.limit(name)[0].clone();
+    });
+    text += &both("limits", &|process| {
+        let [descriptors, data] =
+            ["Max open files", "Max data size"].map(|name| process.limit(name)[0].clone());
+        let data: u64 = data.parse().expect("bytes");
+        format!("{descriptors} descriptors, {} MiB of data", data >> 20)
+    });
+    text + &system_calls()
+}
+
+/// The last row, and the lists below the table.
+fn system_calls() -> String {
     let io = Io {
         network: true,
         terminal: true,
     };
-    let rows: [(&str, String, String); 9] = [
-        (
-            "user and group",
-            vmm.status("Uid")[0].clone(),
-            app.status("Uid")[0].clone(),
-        ),
-        ("capabilities", caps(vmm), caps(app)),
-        ("own namespaces", own(vmm), own(app)),
-        (
-            "files in its root",
-            vmm.root().len().to_string(),
-            app.root().len().to_string(),
-        ),
-        ("descriptors", held(vmm), held(app)),
-        ("shared mappings", shared(vmm), shared(app)),
-        ("private mappings", private(vmm), private(app)),
-        (
-            "limits",
-            format!(
-                "{} descriptors, {} bytes of data",
-                limit(vmm, "Max open files"),
-                limit(vmm, "Max data size")
-            ),
-            format!(
-                "{} descriptors, {} bytes of data",
-                limit(app, "Max open files"),
-                limit(app, "Max data size")
-            ),
-        ),
-        (
-            "system calls",
-            format!(
-                "vCPU {}, with `kvm` {}; ear {}",
-                calls(Thread::Vcpu { kvm: false }).len(),
-                calls(Thread::Vcpu { kvm: true }).len(),
-                calls(Thread::Ear).len()
-            ),
-            format!(
-                "wait loop {}, with `nat` and a terminal {}; disk {}",
-                calls(Thread::WaitLoop(Io::default())).len(),
-                calls(Thread::WaitLoop(io)).len(),
-                calls(Thread::Disk).len()
-            ),
-        ),
-    ];
-    let mut text = "| | vmm | I/O worker |\n|---|---|---|\n".to_owned();
-    for (what, vmm, app) in rows {
-        text += &format!("| {what} | {vmm} | {app} |\n");
+    let [vcpu, kvm, ear, disk] = [
+        Thread::Vcpu { kvm: false },
+        Thread::Vcpu { kvm: true },
+        Thread::Ear,
+        Thread::Disk,
+    ]
+    .map(calls);
+    let [plain, all] = [Io::default(), io].map(|io| calls(Thread::WaitLoop(io)));
+    let mut text = format!(
+        "| system calls | vCPU {}, with `kvm` {}; ear {} | wait loop {}, with `nat` and a terminal {}; disk {} |\n\n",
+        vcpu.len(),
+        kvm.len(),
+        ear.len(),
+        plain.len(),
+        all.len(),
+        disk.len()
+    );
+    let every: Vec<_> = ear.iter().filter(|call| disk.contains(call)).cloned().collect();
+    text += &format!("Every thread: {}.\n", every.join(", "));
+    for (name, list) in [("vCPU", kvm), ("ear", ear), ("wait loop", all), ("disk", disk)] {
+        let more: Vec<_> = list.into_iter().filter(|call| !every.contains(call)).collect();
+        text += &format!("{name}: {}.\n", more.join(", "));
     }
-    let every = calls(Thread::Ear);
-    for (name, thread) in [
-        ("vCPU", Thread::Vcpu { kvm: true }),
-        ("wait loop", Thread::WaitLoop(io)),
-        ("disk", Thread::Disk),
-    ] {
-        let more: Vec<_> = calls(thread)
-            .into_iter()
-            .filter(|call| !every.contains(call))
-            .collect();
-        text += &format!("\n{name}: {}", more.join(" "));
-    }
-    text + &format!("\near: {}\n", every.join(" "))
+    text
+}
+
+fn held(process: &Process) -> String {
+    let held = process.descriptors().into_iter().map(|(kind, count)| {
+        let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
+        if count == 1 {
+            kind
+        } else {
+            format!("{count} {kind}")
+        }
+    });
+    held.collect::<Vec<_>>().join(", ")
+}
+
+fn shared(process: &Process) -> String {
+    let mappings = process.mappings().into_iter();
+    let shared = mappings
+        .filter(|mapping| mapping.rights.ends_with('s'))
+        .map(|mapping| {
+            let name = mapping
+                .name
+                .trim_start_matches("/memfd:")
+                .trim_end_matches(" (deleted)")
+                .to_owned();
+            format!("{name} {} {} KiB", mapping.rights, mapping.len >> 10)
+        });
+    shared.collect::<Vec<_>>().join(", ")
 }
 
 /// Names of the calls on a thread's list; with an asterisk, those whose arguments matter.

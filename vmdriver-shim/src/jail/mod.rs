@@ -7,13 +7,13 @@
 //!
 //! | order | module | what goes |
 //! |---|---|---|
-//! | 1 | [`capabilities`] | the ambient and the bounding set |
-//! | 2 | [`namespaces`] | the host's network (unless `nat` needs it), IPC and names, its file system |
-//! | 3 | [`ids`] | root, for a user and group of the worker's own |
-//! | 4 | [`capabilities`] | every capability in every set; no new privileges |
-//! | 5 | [`landlock`] | every path; TCP |
-//! | 6 | [`limits`] | memory, descriptors, core dumps |
-//! | 7 | [`allow`], [`seccomp`] | system calls, by thread; then new threads |
+//! | 1 | `capabilities` | the ambient and the bounding set |
+//! | 2 | `namespaces` | the host's network (unless `nat` needs it), IPC and names, its file system |
+//! | 3 | `ids` | root, for a user and group of the worker's own |
+//! | 4 | `capabilities` | every capability in every set; no new privileges |
+//! | 5 | `landlock` | every path; TCP |
+//! | 6 | `limits` | memory, descriptors, core dumps |
+//! | 7 | [`allow`], `seccomp` | system calls, by thread; then new threads |
 //!
 //! What must never happen here: a wall missing in silence. What the host lacks is returned in words, and the caller
 //! prints them; or it is an error, where the user asked for that.

@@ -1,8 +1,8 @@
 //! The system calls each thread of a worker may make, as data.
 //!
 //! A list is a table of [`Row`]s; a thread's filter is the union of a few lists ([`lists`]). A row gives the call, what its
-//! arguments must be where that matters, and why the thread needs it. [`super::seccomp`] makes filters of them.
-//! Rule for adding one: a test must fail without it, or the row says which rare path takes it.
+//! arguments must be where that matters, and why the thread needs it. The module `seccomp` makes filters of them.
+//! A row is there because a run needed it, or for a rare path that its reason names.
 
 mod app;
 mod every;
