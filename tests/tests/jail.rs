@@ -8,12 +8,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use tests::cell::{Mapping, Process};
 use tests::network::enter_namespace;
 use tests::product::{GUESTS, LIMIT, Vm, kvm, program, skip};
@@ -34,7 +34,8 @@ const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb
 struct Machine {
     name: &'static str,
     engine: &'static str,
-    /// What it is, but for disks and memory: sections of its file, FOLDER being where its files are.
+    /// What it is, but for disks and memory: sections of its file. FOLDER is where its files are, ADDRESS one to
+    /// listen on.
     sections: String,
     user: Option<u32>,
 }
@@ -66,7 +67,8 @@ impl Machine {
         own(folder.path());
         let sections = self
             .sections
-            .replace("FOLDER", &folder.path().display().to_string());
+            .replace("FOLDER", &folder.path().display().to_string())
+            .replace("ADDRESS", &address());
         let text = format!(
             "name = {:?}\n[machine]\nmemory = \"512M\"\nengine = {:?}\n[boot]\nkernel = \"{GUESTS}/hello.elf\"\n\
              cmdline = \"hello.elf forever\"\n[[disk]]\npath = {:?}\n[[disk]]\npath = {:?}\nmode = \"overlay\"\n{sections}",
@@ -285,12 +287,17 @@ fn counts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// A card on `nat` with a way in and a capture, the console on pipes.
 fn nat() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let port = port.expect("a free port").port();
-    format!(
-        "[[net]]\nbackend = \"nat\"\nforward = [\"127.0.0.1:{port} -> 22\"]\npcap = \"FOLDER/trace.pcapng\"\n\
-         [console]\nserial = \"stdio\"\n"
-    )
+    "[[net]]\nbackend = \"nat\"\nforward = [\"ADDRESS:2222 -> 22\"]\npcap = \"FOLDER/trace.pcapng\"\n\
+     [console]\nserial = \"stdio\"\n"
+        .to_owned()
+}
+
+/// An address of this host's own that no other machine of any test listens on, not even one that is just going.
+fn address() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let next = NEXT.fetch_add(1, Relaxed);
+    format!("127.{}.{high}.{}", 100 + next, low.clamp(1, 254))
 }
 
 /// No network; the console on a socket.
