@@ -14,6 +14,7 @@
 pub mod back;
 pub mod cli;
 pub mod config;
+pub mod fault;
 pub mod observe;
 pub mod serve;
 pub mod supervise;

@@ -109,6 +109,7 @@ impl Supervisor {
             console: ConsoleSpec::None,
             nets,
             disks: vec![DiskBackSpec::Raw, DiskBackSpec::Overlay, DiskBackSpec::Raw],
+            faults: Vec::new(),
             fds: roles,
         };
         ours.send(&start, &fds).unwrap();

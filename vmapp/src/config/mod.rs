@@ -23,6 +23,7 @@ pub mod schema;
 mod source;
 mod syntax;
 
+pub use nearest::nearest;
 pub use device::{DiskDraft, DiskImage, DiskMode, Forward, NetBackend, NetDraft};
 pub use draft::{ConsoleBackend, Draft, HostPaths};
 pub use report::{MAX_SHOWN, Report};

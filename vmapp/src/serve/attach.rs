@@ -18,6 +18,7 @@ use crate::back::net::pcap::Capture;
 use crate::back::net::tap::Tap;
 use nix::sys::signal::{SigSet, Signal};
 use shared::abi::ChannelKind;
+use shared::msg::fault::Order;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
 use shared::spec::MachineSpec;
@@ -42,6 +43,8 @@ pub struct Attached {
     pub nets: Vec<NetBack>,
     /// Disks, in order.
     pub disks: Vec<DiskBack>,
+    /// Faults armed from the start.
+    pub faults: Vec<Order>,
     /// What could not be given up, in words.
     pub shortcomings: Vec<String>,
 }
@@ -78,6 +81,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
             console,
             nets,
             disks,
+            faults,
             fds: roles,
         },
         fds,
@@ -116,6 +120,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         console_channel,
         nets,
         disks,
+        faults,
         shortcomings,
     })
 }

@@ -17,6 +17,8 @@ pub mod net;
 pub mod service;
 
 use crate::back::disk::overlay::OverlayError;
+use crate::fault::lane::Lane;
+use crate::fault::strike::Faults;
 use attach::{Attached, attach};
 use complaints::Complaints;
 use console::ConsoleService;
@@ -26,6 +28,7 @@ use net::NetService;
 use service::Service;
 use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::AppCounter;
+use shared::msg::fault::{Order, Point, Target};
 use shared::msg::handover::{FromApp, ToApp};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -100,7 +103,7 @@ pub enum ServeError {
 /// The hidden subcommand `vmapp io-worker`: the process's exit status.
 pub fn worker() -> u8 {
     let socket = match enter() {
-        Ok(socket) => socket,
+        Ok(socket) => Arc::new(socket),
         Err(error) => {
             // No supervisor to tell: somebody started us by hand.
             eprintln!("worldswitch: io-worker: {error}");
@@ -136,6 +139,7 @@ enum Told {
 
 struct Worker<'a> {
     socket: &'a Socket,
+    faults: Arc<Faults>,
     crossing: Arc<Crossing>,
     console: ConsoleService,
     /// All but the console's.
@@ -144,30 +148,38 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(attached: Attached, socket: &'a Socket) -> Result<Self, ServeError> {
+    fn new(attached: Attached, socket: &'a Arc<Socket>) -> Result<Self, ServeError> {
         let crossing = attached.crossing;
-        let console = ConsoleService::new(crossing.channel(attached.console_channel)?, attached.console);
-        let control = ControlService::new(crossing.channel(CONTROL_CHANNEL)?);
+        let faults = Faults::new(attached.faults, Some(socket.clone()));
+        let lane = |channel, target| {
+            Ok::<_, CrossingError>(Lane::new(crossing.channel(channel)?, target, faults.clone()))
+        };
+        count_lost_frames(&crossing);
+        let console = ConsoleService::new(lane(attached.console_channel, Target::Console)?, attached.console);
+        let control = ControlService::new(lane(CONTROL_CHANNEL, Target::Control)?);
         let mut others: Vec<Box<dyn Service>> = vec![Box::new(control)];
         for (number, net) in (0..).zip(attached.nets) {
-            let channel = crossing.channel(net.channel)?;
+            let lane = lane(net.channel, Target::Net(number))?;
             let name = format!("net {number}");
-            others.push(Box::new(NetService::new(channel, net.back_end, name)));
+            others.push(Box::new(NetService::new(lane, net.back_end, name)));
         }
         for (number, disk) in (0..).zip(attached.disks) {
-            let channel = crossing.channel(disk.channel)?;
+            let lane = lane(disk.channel, Target::Disk(number))?;
             let name = format!("disk {number}");
-            let service = DiskService::new(channel, disk.image, disk.read_only, name);
+            let service = DiskService::new(lane, disk.image, disk.read_only, name);
             others.push(Box::new(
                 service.map_err(|error| ServeError::Disk(number, error))?,
             ));
         }
+        faults.point(Point::Attached, None);
         socket.send(&FromApp::Ready, &[])?;
+        faults.point(Point::Ready, None);
         for shortcoming in &attached.shortcomings {
             socket.send(&FromApp::Warning(format!("I/O worker: {shortcoming}")), &[])?;
         }
         Ok(Self {
             socket,
+            faults,
             crossing,
             console,
             others,
@@ -191,14 +203,17 @@ impl<'a> Worker<'a> {
         let mut ready = u64::MAX;
         loop {
             self.crossing.heartbeat();
+            self.faults.point(Point::Turn, None);
             // A turn looks at its ring whoever has rung: a look is a load.
-            self.crossing.look();
+            let rung = self.crossing.look();
             let mut more = false;
             for (number, service) in self.services().enumerate() {
+                let lane = service.lane();
+                lane.begin_turn(rung >> lane.number() & 1 != 0)?;
                 more |= service.turn(ready >> number & 1 != 0)?;
             }
             self.report();
-            if finishing && !more && self.services().all(|service| service.is_drained()) {
+            if finishing && !more && self.services().all(|service| service.lane().is_drained() && service.is_drained()) {
                 return self.finished();
             }
             let told;
@@ -207,6 +222,7 @@ impl<'a> Worker<'a> {
                 Told::Nothing => {}
                 Told::Finish => {
                     finishing = true;
+                    self.arm(Vec::new());
                     self.services().for_each(Service::finish);
                 }
                 Told::Abandoned => {
@@ -219,10 +235,13 @@ impl<'a> Worker<'a> {
 
     /// Waits: which services have a descriptor that is ready, and what the supervisor says.
     fn sleep(&mut self, more: bool) -> Result<(u64, Told), ServeError> {
+        let mut limit = self.services().filter_map(|service| service.lane().within()).min();
+        if more {
+            limit = Some(Duration::ZERO);
+        }
         let mut watches = vec![Watch::read(self.socket.as_fd())];
         // The bit of the service each watch is for; the supervisor's is for none.
         let mut bits = vec![0];
-        let mut limit = more.then_some(Duration::ZERO);
         let others = self.others.iter().map(|service| &**service);
         let services = std::iter::once(&self.console as &dyn Service).chain(others);
         for (number, service) in services.enumerate() {
@@ -233,7 +252,9 @@ impl<'a> Worker<'a> {
                 bits.resize(watches.len(), 1 << number);
             }
         }
+        self.faults.point(Point::Sleep, None);
         let woken = self.crossing.sleep_on(limit, &watches)?;
+        self.faults.point(Point::Woken, None);
         let ready = bits
             .iter()
             .enumerate()
@@ -247,10 +268,23 @@ impl<'a> Worker<'a> {
         Ok((ready, told))
     }
 
+    /// These faults are armed from now on. With none left, what is held up goes on.
+    fn arm(&mut self, orders: Vec<Order>) {
+        let off = orders.is_empty();
+        self.faults.set(orders);
+        if off {
+            self.services().for_each(|service| service.lane().let_go());
+        }
+    }
+
     /// What the supervisor says.
     fn hear(&mut self) -> Result<Told, ServeError> {
         Ok(match self.socket.recv::<ToApp>()? {
             Received::Message(ToApp::Finish, _) => Told::Finish,
+            Received::Message(ToApp::Faults(orders), _) => {
+                self.arm(orders);
+                Told::Nothing
+            }
             Received::Message(ToApp::Start { .. }, _) => return Err(ServeError::NoStart),
             Received::HungUp => Told::Abandoned,
             Received::Nothing => Told::Nothing,
@@ -263,6 +297,7 @@ impl<'a> Worker<'a> {
         while let Some(asked) = self.console.back_end().asked() {
             self.socket.send(&FromApp::Escape(asked), &[]).ok();
         }
+        self.faults.tell();
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
         let socket = self.socket;
@@ -280,6 +315,15 @@ impl<'a> Worker<'a> {
         let fds: Vec<BorrowedFd> = client.iter().map(AsFd::as_fd).collect();
         Ok(self.socket.send(&FromApp::Finished, &fds)?)
     }
+}
+
+/// A frame is sent once at most: what a worker that died had taken and neither sent nor dropped may be lost.
+fn count_lost_frames(crossing: &Crossing) {
+    use AppCounter::{NetTx, NetTxDropped, NetTxPossiblyLost, NetTxTaken};
+    let counters = crossing.app_counters();
+    let known = [NetTx, NetTxDropped, NetTxPossiblyLost].map(|counter| counters.get(counter));
+    let missing = known.into_iter().fold(counters.get(NetTxTaken), u64::saturating_sub);
+    counters.add(NetTxPossiblyLost, missing);
 }
 
 /// Place of the supervisor's socket among the watched descriptors.

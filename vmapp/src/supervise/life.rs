@@ -266,7 +266,8 @@ impl Life {
 
     fn app_word(&mut self, word: FromApp, now: Instant) -> Vec<Action> {
         match word {
-            FromApp::Ready => Vec::new(),
+            // The supervisor's own business.
+            FromApp::Ready | FromApp::Injected { .. } | FromApp::Stopping { .. } | FromApp::Continued => Vec::new(),
             FromApp::Escape(Escape::PowerButton) => self.power_button(),
             FromApp::Escape(Escape::End) => self.stop("escape key", now),
             FromApp::Warning(text) => vec![Action::Warn(plain(&text))],

@@ -80,6 +80,7 @@ impl Pair {
                 console: host.console.spec().clone(),
                 nets: host.nets.specs().to_vec(),
                 disks: host.disks.specs().to_vec(),
+                faults: Vec::new(),
                 fds,
             },
         )?;
