@@ -5,6 +5,7 @@
 
 use super::device::{DiskImage, DiskMode, Forward, NetBackend};
 use super::draft::{ConsoleBackend, Draft, Module};
+use shared::msg::fault::Fault;
 use shared::spec::{
     EngineChoice, IoSpec, KernelEntry, MAX_DISKS, MAX_MEMORY, MAX_NETS, MIN_MEMORY, Notify, OnReset, Ports,
 };
@@ -98,6 +99,8 @@ pub enum Kind {
     Network(fn(&mut Draft, (Ipv4Addr, u8))),
     /// An array of `"[udp] address:port -> port"`.
     Forwards(fn(&mut Draft, Vec<Forward>)),
+    /// An array of scripted faults.
+    Faults(fn(&mut Draft, Vec<Fault>)),
     /// An array of `"path arguments..."`.
     Modules(fn(&mut Draft, Vec<Module>)),
     /// Where a serial port goes.
@@ -160,6 +163,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section::once("console", "the first serial port (COM1)"),
     Section::once("io", "how the two worlds wake each other"),
+    Section::once("faults", "what goes wrong on purpose, repeatably"),
 ];
 
 /// Every key, in the order of the file.
@@ -509,6 +513,54 @@ pub const ROWS: &[Row] = &[
         meaning: "Longest a side that ran dry spins before it sleeps, in microseconds; 0 never spins.",
         example: "50",
     },
+    Row {
+        key: "io.watchdog_ms",
+        kind: Kind::Integer {
+            min: 0,
+            max: 600_000,
+            store: |draft, ms| draft.host.watchdog_ms = ms,
+        },
+        default: Fallback::Is("5000"),
+        needs: Needs::Nothing,
+        meaning: "How long the I/O worker may show no sign of life before another takes its place, in milliseconds; less \
+                  than 100 counts as 100, and 0 lets it hang.",
+        example: "2000",
+    },
+    Row {
+        key: "io.restart_limit",
+        kind: Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+            store: |draft, deaths| draft.host.restart_limit = deaths,
+        },
+        default: Fallback::Is("10"),
+        needs: Needs::Nothing,
+        meaning: "How often the I/O worker may die in any 60 s and be replaced, while the guest waits; one death more ends \
+                  the VM. 0 lets the first one end it.",
+        example: "100",
+    },
+    Row {
+        key: "faults.seed",
+        kind: Kind::Integer {
+            min: 0,
+            max: u32::MAX,
+            store: |draft, seed| draft.host.fault_seed = seed,
+        },
+        default: Fallback::Is("1"),
+        needs: Needs::Nothing,
+        meaning: "Seed of scripted faults that name none, here and by `vmapp fault`: the same seed and the same traffic meet \
+                  the same faults again.",
+        example: "7",
+    },
+    Row {
+        key: "faults.inject",
+        kind: Kind::Faults(|draft, faults| draft.host.faults = faults),
+        default: Fallback::Is("[]"),
+        needs: Needs::Nothing,
+        meaning: "Scripted faults armed from the start, at most 32, each as `vmapp fault` takes it: an action and its keys. \
+                  `vmapp fault --list` explains them all.",
+        example: r#"["drop channel=net0 rate=0.01"]"#,
+    },
 ];
 
 impl std::fmt::Debug for Row {
@@ -558,7 +610,7 @@ impl Kind {
             Self::Interface(_) => "an interface name",
             Self::Mac(_) => "an Ethernet address",
             Self::Network(_) => "an IPv4 network",
-            Self::Forwards(_) => "an array of strings",
+            Self::Forwards(_) | Self::Faults(_) => "an array of strings",
             Self::Modules(_) => "an array of strings",
             Self::NotYet(..) => "not in this version",
         }
@@ -587,6 +639,7 @@ impl Kind {
             Self::Mac(_) => "six bytes in hexadecimal with colons, the first of them even".into(),
             Self::Network(_) => "address/prefix length, 8 to 27, the address's other bits zero".into(),
             Self::Forwards(_) => "strings \"[udp] [address:]port -> port\"".into(),
+            Self::Faults(_) => "strings as `vmapp fault` takes them".into(),
             Self::Modules(_) => "strings that start with a readable file".into(),
             Self::Console(_) => super::draft::CONSOLE_FORMS.join(", "),
             Self::ControlKey(_) => "ctrl-a to ctrl-z, or none".into(),

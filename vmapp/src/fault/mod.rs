@@ -16,10 +16,12 @@
 //! that is not counted, or one that would not happen again with the same seed and the same traffic.
 
 pub mod arm;
+pub mod armory;
 
 pub mod disk;
 pub mod held;
 pub mod lane;
+pub mod list;
 
 pub mod spec;
 pub mod strike;

@@ -44,6 +44,14 @@ pub enum ClientError {
     /// It is still there.
     #[error("the VM did not end within {} s", .0.as_secs())]
     Lives(Duration),
+    /// No other I/O worker came.
+    #[error("no new I/O worker serves after {} s: it is {state}; the VM's log says why", .limit.as_secs())]
+    NoWorker {
+        /// What the I/O worker is about.
+        state: String,
+        /// How long we waited.
+        limit: Duration,
+    },
     /// Our own output.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -60,6 +68,8 @@ fn others(running: &[String]) -> String {
 pub struct Answer {
     /// The status, if that was asked.
     pub report: Option<Report>,
+    /// What came of it, in words.
+    pub text: Option<String>,
     /// The connection; after [`Request::StopNow`] it lasts as long as the supervisor.
     pub stream: UnixStream,
 }
@@ -89,9 +99,19 @@ pub fn ask(dir: &RuntimeDir, name: &str, request: Request) -> Result<Answer, Cli
     match serde_json::from_str(&reply) {
         Ok(Reply::Status(report)) => Ok(Answer {
             report: Some(*report),
+            text: None,
             stream,
         }),
-        Ok(Reply::Done) => Ok(Answer { report: None, stream }),
+        Ok(Reply::Done) => Ok(Answer {
+            report: None,
+            text: None,
+            stream,
+        }),
+        Ok(Reply::Text(text)) => Ok(Answer {
+            report: None,
+            text: Some(text),
+            stream,
+        }),
         Ok(Reply::Error(why)) => Err(ClientError::Refused(why)),
         Err(_) => Err(ClientError::Nonsense),
     }

@@ -45,6 +45,8 @@ pub struct Attached {
     pub disks: Vec<DiskBack>,
     /// Faults armed from the start.
     pub faults: Vec<Order>,
+    /// Most time between two turns of the wait loop, if the supervisor looks.
+    pub heartbeat: Option<Duration>,
     /// What could not be given up, in words.
     pub shortcomings: Vec<String>,
 }
@@ -78,6 +80,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     let Received::Message(
         ToApp::Start {
             spec,
+            heartbeat_ms,
             console,
             nets,
             disks,
@@ -121,6 +124,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         nets,
         disks,
         faults,
+        heartbeat: heartbeat_ms.map(|ms| Duration::from_millis(ms.into())),
         shortcomings,
     })
 }

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod net;
 pub mod service;
 
+use crate::back::console::ClientNews;
 use crate::back::disk::overlay::OverlayError;
 use crate::fault::lane::Lane;
 use crate::fault::strike::Faults;
@@ -123,6 +124,8 @@ pub fn worker() -> u8 {
 
 /// First of all: die with the supervisor, leave the terminal's signals to it.
 fn enter() -> Result<Socket, ServeError> {
+    // What ps and top show; without it, the name of the link we were started by.
+    nix::sys::prctl::set_name(c"vmapp-io").map_err(ServeError::Signals)?;
     spawn::die_with_parent()?;
     spawn::leave_signals_to_supervisor()?;
     attach::refuse_job_control().map_err(ServeError::Signals)?;
@@ -144,6 +147,8 @@ struct Worker<'a> {
     console: ConsoleService,
     /// All but the console's.
     others: Vec<Box<dyn Service>>,
+    /// Most time between two turns.
+    heartbeat: Option<Duration>,
     complaints: Complaints,
 }
 
@@ -183,6 +188,7 @@ impl<'a> Worker<'a> {
             crossing,
             console,
             others,
+            heartbeat: attached.heartbeat,
             complaints: Complaints::default(),
         })
     }
@@ -213,8 +219,8 @@ impl<'a> Worker<'a> {
                 more |= service.turn(ready >> number & 1 != 0)?;
             }
             self.report();
-            if finishing && !more && self.services().all(|service| service.lane().is_drained() && service.is_drained()) {
-                return self.finished();
+            if finishing && !more && self.is_drained() {
+                return Ok(self.socket.send(&FromApp::Finished, &[])?);
             }
             let told;
             (ready, told) = self.sleep(more)?;
@@ -233,12 +239,16 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn is_drained(&mut self) -> bool {
+        self.services()
+            .all(|service| service.is_drained() && service.lane().is_drained())
+    }
+
     /// Waits: which services have a descriptor that is ready, and what the supervisor says.
     fn sleep(&mut self, more: bool) -> Result<(u64, Told), ServeError> {
-        let mut limit = self.services().filter_map(|service| service.lane().within()).min();
-        if more {
-            limit = Some(Duration::ZERO);
-        }
+        let lanes = self.services().filter_map(|service| service.lane().within()).min();
+        let now = more.then_some(Duration::ZERO);
+        let mut limit = [now, lanes, self.heartbeat].into_iter().flatten().min();
         let mut watches = vec![Watch::read(self.socket.as_fd())];
         // The bit of the service each watch is for; the supervisor's is for none.
         let mut bits = vec![0];
@@ -297,6 +307,15 @@ impl<'a> Worker<'a> {
         while let Some(asked) = self.console.back_end().asked() {
             self.socket.send(&FromApp::Escape(asked), &[]).ok();
         }
+        match self.console.back_end().client_news() {
+            Some(ClientNews::Here(client)) => {
+                self.socket.send(&FromApp::ConsoleClient, &[client.as_fd()]).ok();
+            }
+            Some(ClientNews::Gone) => {
+                self.socket.send(&FromApp::ConsoleClientGone, &[]).ok();
+            }
+            None => {}
+        }
         self.faults.tell();
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
@@ -307,13 +326,6 @@ impl<'a> Worker<'a> {
         {
             socket.send(&FromApp::Warning(text), &[]).ok();
         }
-    }
-
-    /// All is done. A connected client goes back to the supervisor, for the worker after a reset.
-    fn finished(mut self) -> Result<(), ServeError> {
-        let client = self.console.back_end().detach();
-        let fds: Vec<BorrowedFd> = client.iter().map(AsFd::as_fd).collect();
-        Ok(self.socket.send(&FromApp::Finished, &fds)?)
     }
 }
 
