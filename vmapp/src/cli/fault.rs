@@ -38,13 +38,20 @@ pub struct FaultArgs {
 /// Does the command; the exit status.
 pub fn run(args: &FaultArgs) -> u8 {
     let Some(name) = &args.name else {
-        return print(&if args.markdown { list::markdown() } else { list::text() });
+        return print(&if args.markdown {
+            list::markdown()
+        } else {
+            list::text()
+        });
     };
     let texts = texts(&args.spec.join(" "));
     // All are looked at before the first is armed.
     for text in &texts {
         if let Err(error) = text.parse::<Spec>() {
-            complain(&format!("error: {error}\n --> {text}\n = help: {}\n", error.help()));
+            complain(&format!(
+                "error: {error}\n --> {text}\n = help: {}\n",
+                error.help()
+            ));
             return WRONG;
         }
     }

@@ -23,9 +23,9 @@ pub mod schema;
 mod source;
 mod syntax;
 
-pub use nearest::nearest;
 pub use device::{DiskDraft, DiskImage, DiskMode, Forward, NetBackend, NetDraft};
 pub use draft::{ConsoleBackend, Draft, HostPaths};
+pub use nearest::nearest;
 pub use report::{MAX_SHOWN, Report};
 pub use source::MAX_FILE_BYTES;
 

@@ -559,7 +559,7 @@ pub const ROWS: &[Row] = &[
         needs: Needs::Nothing,
         meaning: "Scripted faults armed from the start, at most 32, each as `vmapp fault` takes it: an action and its keys. \
                   `vmapp fault --list` explains them all.",
-        example: r#"["drop channel=net0 rate=0.01"]"#,
+        example: r#"["drop dir=up rate=0.01"]"#,
     },
 ];
 

@@ -170,11 +170,36 @@ mod tests {
         let swaps = Passage { swaps: true, ..plain };
         let twice = Passage { twice: true, ..plain };
         for (what, passages, first, last) in [
-            ("as they come", vec![plain, plain], vec![(1, 1), (2, 1)], vec![(1, 1), (2, 1)]),
-            ("twice", vec![twice, plain], vec![(1, 1), (1, 0), (2, 1)], vec![(1, 0), (1, 1), (2, 1)]),
-            ("swapped", vec![swaps, plain, plain], vec![(2, 2), (1, 0), (3, 1)], vec![(2, 0), (1, 2), (3, 1)]),
-            ("both", vec![swaps, twice], vec![(2, 2), (2, 0), (1, 0)], vec![(2, 0), (2, 0), (1, 2)]),
-            ("in pairs", vec![swaps, swaps, swaps, swaps], vec![(2, 2), (1, 0), (4, 2), (3, 0)], vec![(2, 0), (1, 2), (4, 0), (3, 2)]),
+            (
+                "as they come",
+                vec![plain, plain],
+                vec![(1, 1), (2, 1)],
+                vec![(1, 1), (2, 1)],
+            ),
+            (
+                "twice",
+                vec![twice, plain],
+                vec![(1, 1), (1, 0), (2, 1)],
+                vec![(1, 0), (1, 1), (2, 1)],
+            ),
+            (
+                "swapped",
+                vec![swaps, plain, plain],
+                vec![(2, 2), (1, 0), (3, 1)],
+                vec![(2, 0), (1, 2), (3, 1)],
+            ),
+            (
+                "both",
+                vec![swaps, twice],
+                vec![(2, 2), (2, 0), (1, 0)],
+                vec![(2, 0), (2, 0), (1, 2)],
+            ),
+            (
+                "in pairs",
+                vec![swaps, swaps, swaps, swaps],
+                vec![(2, 2), (1, 0), (4, 2), (3, 0)],
+                vec![(2, 0), (1, 2), (4, 0), (3, 2)],
+            ),
         ] {
             for (first_owes, expected) in [(true, first), (false, last)] {
                 let mut held = Held::new(first_owes);
@@ -200,12 +225,22 @@ mod tests {
         assert_eq!(drained(&mut held, now), []);
         assert_eq!(held.due(), Some(now + Duration::from_millis(5)));
         assert!(held.owe(3));
-        assert_eq!(drained(&mut held, now + Duration::from_millis(5)), [(1, 1), (2, 4)]);
+        assert_eq!(
+            drained(&mut held, now + Duration::from_millis(5)),
+            [(1, 1), (2, 4)]
+        );
         assert!(!held.owe(1), "nobody left to owe it");
         held.push(message(3), Passage { swaps: true, ..at(0) }, 1);
         assert_eq!(drained(&mut held, now), []);
         assert_eq!(drained(&mut held, now + SWAP_LIMIT), [(3, 1)]);
-        held.push(message(4), Passage { swaps: true, ..at(50) }, 1);
+        held.push(
+            message(4),
+            Passage {
+                swaps: true,
+                ..at(50)
+            },
+            1,
+        );
         held.let_go(now);
         assert_eq!(drained(&mut held, now), [(4, 1)]);
     }

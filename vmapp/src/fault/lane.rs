@@ -176,7 +176,10 @@ impl Lane {
         for _ in 0..PER_LOOK {
             if let Some((message, owed)) = self.down.pop_due(Instant::now()) {
                 self.in_hand.push_back(owed);
-                let Message { header, payload: bytes } = message?;
+                let Message {
+                    header,
+                    payload: bytes,
+                } = message?;
                 *payload = bytes;
                 return Ok(Some(header));
             }

@@ -8,13 +8,25 @@ use shared::msg::fault::Point;
 const WIDTH: usize = 100;
 
 const FILTERS: &[(&str, &str)] = &[
-    ("channel=", "control, console, net0 ..., disk0 ...; default: every one it applies to"),
+    (
+        "channel=",
+        "control, console, net0 ..., disk0 ...; default: every one it applies to",
+    ),
     ("dir=", "down (vmm to vmapp) or up (vmapp to vmm); default: both"),
-    ("rate=", "probability, 0.000001 to 1, by a generator begun from the seed; default: every chance"),
+    (
+        "rate=",
+        "probability, 0.000001 to 1, by a generator begun from the seed; default: every chance",
+    ),
     ("every=", "every Nth chance"),
     ("after=", "so many chances pass first"),
-    ("count=", "ends after so many; default: 1 for kill and stop, else no end"),
-    ("seed=", "of rate and of what is left open (which bit, which sector); default: faults.seed"),
+    (
+        "count=",
+        "ends after so many; default: 1 for kill and stop, else no end",
+    ),
+    (
+        "seed=",
+        "of rate and of what is left open (which bit, which sector); default: faults.seed",
+    ),
 ];
 
 /// The text.
@@ -32,7 +44,10 @@ pub fn text() -> String {
     text.push_str("\nPOINTS, for kill and stop, by number or name\n");
     for point in Point::ALL {
         let facts = point.facts();
-        text.push_str(&format!("  {:2}  {:12} {}\n", facts.number, facts.name, facts.place));
+        text.push_str(&format!(
+            "  {:2}  {:12} {}\n",
+            facts.number, facts.name, facts.place
+        ));
         indented(&mut text, "      ", &format!("leaves: {}", facts.leaves));
         indented(&mut text, "      ", &format!("guest:  {}", facts.guest));
     }
@@ -50,7 +65,9 @@ pub fn markdown() -> String {
         let form = format!("{} {}", action.name, action.form).replace('|', "\\|");
         text.push_str(&format!("| `{}` | {} |\n", form.trim_end(), action.meaning));
     }
-    text.push_str("\n| no | point | where | a kill there leaves | the guest should see |\n|---|---|---|---|---|\n");
+    text.push_str(
+        "\n| no | point | where | a kill there leaves | the guest should see |\n|---|---|---|---|---|\n",
+    );
     for point in Point::ALL {
         let facts = point.facts();
         text.push_str(&format!(

@@ -66,7 +66,9 @@ pub const ACTIONS: &[ActionFacts] = &[
     ActionFacts {
         name: "corrupt",
         form: "[part=payload|header] [bits=N]",
-        keys: &["part", "bits", "channel", "dir", "rate", "every", "after", "count", "seed"],
+        keys: &[
+            "part", "bits", "channel", "dir", "rate", "every", "after", "count", "seed",
+        ],
         meaning: "bits are flipped, 1 unless bits says more: in the bytes (part=payload), or in kind, flags and id (part=header). \
                   Frames have checksums; disk data have none, the guest gets or stores wrong sectors",
     },
@@ -85,7 +87,9 @@ pub const ACTIONS: &[ActionFacts] = &[
     ActionFacts {
         name: "disk-error",
         form: "error=EIO|ENOSPC|short-write|slow [op=read|write|flush] [lba=A-B] [ms=N]",
-        keys: &["error", "op", "lba", "ms", "channel", "rate", "every", "after", "count", "seed"],
+        keys: &[
+            "error", "op", "lba", "ms", "channel", "rate", "every", "after", "count", "seed",
+        ],
         meaning: "the host's disk fails a request at one sector (of those from A to B), stores half of a write and is full, or takes \
                   ms longer. The guest is told which sector; after a flush that failed none succeeds until the worker is \
                   restarted",
@@ -245,7 +249,9 @@ impl SpecError {
             Self::Key { nearest, known, .. } => meant(nearest, format!("it has {}", known.join(", "))),
             Self::Twice(_) => "remove one of them".into(),
             Self::Missing { action, form, .. } => format!("write {action} {form}"),
-            Self::Value { key, nearest, takes, .. } => match nearest {
+            Self::Value {
+                key, nearest, takes, ..
+            } => match nearest {
                 Some(word) => format!("did you mean {key}={word}?"),
                 None => format!("write {key}= and {takes}"),
             },
@@ -396,7 +402,11 @@ impl<'t> Words<'t> {
             return Err(SpecError::Both("rate", "every"));
         }
         millionths(value).map(Pace::Millionths).ok_or_else(|| {
-            wrong("rate", value, "a probability above 0 and up to 1, with at most six decimals".into())
+            wrong(
+                "rate",
+                value,
+                "a probability above 0 and up to 1, with at most six decimals".into(),
+            )
         })
     }
 
@@ -408,10 +418,13 @@ impl<'t> Words<'t> {
             Some((from, to)) => decimal(from).zip(decimal(to)),
             None => decimal(value).map(|sector| (sector, sector)),
         };
-        range
-            .filter(|(from, to)| from <= to)
-            .map(Some)
-            .ok_or_else(|| wrong("lba", value, "a sector, or the first and the last of a range as 0-2047".into()))
+        range.filter(|(from, to)| from <= to).map(Some).ok_or_else(|| {
+            wrong(
+                "lba",
+                value,
+                "a sector, or the first and the last of a range as 0-2047".into(),
+            )
+        })
     }
 
     fn disk_error(&mut self) -> Result<Action, SpecError> {
@@ -436,7 +449,9 @@ impl<'t> Words<'t> {
         };
         if op.is_some_and(|op| !can_fail(error, op)) {
             return match error {
-                DiskFault::ShortWrite => together("only a write can be short", "write op=write, or remove it"),
+                DiskFault::ShortWrite => {
+                    together("only a write can be short", "write op=write, or remove it")
+                }
                 _ => together("a read needs no room", "write op=write or op=flush"),
             };
         }
@@ -640,7 +655,9 @@ fn millionths(text: &str) -> Option<u32> {
     }
     let fraction = decimal(&format!("{fraction:0<6}"))?;
     let rate = whole.checked_mul(1_000_000)?.checked_add(fraction)?;
-    u32::try_from(rate).ok().filter(|rate| (1..=1_000_000).contains(rate))
+    u32::try_from(rate)
+        .ok()
+        .filter(|rate| (1..=1_000_000).contains(rate))
 }
 
 #[cfg(test)]

@@ -246,7 +246,10 @@ impl<'a> Worker<'a> {
 
     /// Waits: which services have a descriptor that is ready, and what the supervisor says.
     fn sleep(&mut self, more: bool) -> Result<(u64, Told), ServeError> {
-        let lanes = self.services().filter_map(|service| service.lane().within()).min();
+        let lanes = self
+            .services()
+            .filter_map(|service| service.lane().within())
+            .min();
         let now = more.then_some(Duration::ZERO);
         let mut limit = [now, lanes, self.heartbeat].into_iter().flatten().min();
         let mut watches = vec![Watch::read(self.socket.as_fd())];
@@ -334,7 +337,9 @@ fn count_lost_frames(crossing: &Crossing) {
     use AppCounter::{NetTx, NetTxDropped, NetTxPossiblyLost, NetTxTaken};
     let counters = crossing.app_counters();
     let known = [NetTx, NetTxDropped, NetTxPossiblyLost].map(|counter| counters.get(counter));
-    let missing = known.into_iter().fold(counters.get(NetTxTaken), u64::saturating_sub);
+    let missing = known
+        .into_iter()
+        .fold(counters.get(NetTxTaken), u64::saturating_sub);
     counters.add(NetTxPossiblyLost, missing);
 }
 

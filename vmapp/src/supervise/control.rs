@@ -172,7 +172,11 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_lines_are_answered_with_an_error() {
-        for text in ["\"no-such-thing\"\n".to_owned(), "\n".to_owned(), "x".repeat(MAX_REQUEST + 44)] {
+        for text in [
+            "\"no-such-thing\"\n".to_owned(),
+            "\n".to_owned(),
+            "x".repeat(MAX_REQUEST + 44),
+        ] {
             let (_folder, listener, connect) = pair();
             let (mut clients, now) = (Clients::default(), Instant::now());
             let mut client = connect();

@@ -264,7 +264,10 @@ impl<'a> Supervisor<'a> {
     fn say_injection(&mut self, line: &str) {
         match self.injections.allow(Instant::now()) {
             Some(0) => tracing::info!(vm = self.name(), "{line}"),
-            Some(count) => tracing::info!(vm = self.name(), "{count} lines about faults were held back; {line}"),
+            Some(count) => tracing::info!(
+                vm = self.name(),
+                "{count} lines about faults were held back; {line}"
+            ),
             None => {}
         }
     }
