@@ -299,6 +299,7 @@ impl<'a> Supervisor<'a> {
     /// One that was asked for may be of another version; should it not fit, the one after it is ours.
     fn start_app(&mut self, pair: &mut Pair) -> Option<Event> {
         let program = std::mem::replace(&mut self.program, Program::Same);
+        self.host.disks.change_worker();
         let started = pair.replace_app(program, &self.host, self.armory.orders());
         started.err().map(|error| Event::AppDied(error.to_string()))
     }

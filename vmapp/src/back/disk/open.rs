@@ -16,7 +16,7 @@ use shared::msg::disk::SECTOR;
 use shared::spec::MAX_SECTORS;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -197,6 +197,12 @@ fn check_overlay(file: &mut HostFile, identity: &Identity) -> Result<(), Overlay
 pub fn identity(base: impl AsFd, sectors: u64) -> io::Result<Identity> {
     let file = File::from(base.as_fd().try_clone_to_owned()?);
     Ok(Identity::new(sectors, &file.metadata()?))
+}
+
+/// Opens what `file` has open once more, for reading and writing: another open file description, without a lock.
+pub fn again(file: impl AsFd) -> io::Result<OwnedFd> {
+    let here = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(OpenOptions::new().read(true).write(true).open(here)?.into())
 }
 
 /// Opens an overlay's file, whatever is in it, for us alone.
