@@ -8,12 +8,14 @@
 //! | [`serve`] | the I/O worker process: one wait loop |
 //! | [`back`] | back ends the worker drives: consoles (network and disks join them) |
 //! | [`observe`] | status, counters, logs |
+//! | [`fault`] | scripted faults: what goes wrong on purpose |
 //!
 //! Nothing here ever maps guest memory or opens `/dev/kvm`.
 
 pub mod back;
 pub mod cli;
 pub mod config;
+pub mod fault;
 pub mod observe;
 pub mod serve;
 pub mod supervise;

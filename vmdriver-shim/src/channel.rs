@@ -121,6 +121,19 @@ impl Channel {
         self.crossing.signal(self.number, self.kind)
     }
 
+    /// The first half of [`flush`](Self::flush): makes what was pushed visible. True: there was something, and the peer
+    /// is owed a [`signal`](Self::signal).
+    #[must_use = "a peer that sleeps and is never woken"]
+    pub fn publish(&mut self) -> bool {
+        self.producer.publish()
+    }
+
+    /// The second half of [`flush`](Self::flush) and of [`release`](Self::release): signals the peer. Returns whether
+    /// that took a doorbell.
+    pub fn signal(&self) -> Result<bool, CrossingError> {
+        self.crossing.signal(self.number, self.kind)
+    }
+
     /// Publishes what was pushed; whether the peer is signalled now or a little later is for send combining to decide.
     /// For frames: nobody waits for an answer.
     pub fn post(&mut self) -> Result<bool, CrossingError> {
@@ -149,12 +162,24 @@ impl Channel {
         self.judge(next)
     }
 
+    /// Whether the peer has published what was not read, by one plain load and without judging it.
+    pub fn looks_ready(&self) -> bool {
+        self.consumer.looks_ready()
+    }
+
     /// Gives the oldest `count` slots read back, and signals the peer if it waits for credit.
     pub fn release(&mut self, count: u32) -> Result<(), CrossingError> {
         if self.consumer.release(count) {
             self.crossing.signal(self.number, self.kind)?;
         }
         Ok(())
+    }
+
+    /// The first half of [`release`](Self::release): gives the slots back. True: the peer waits for credit, and is owed a
+    /// [`signal`](Self::signal).
+    #[must_use = "a peer that waits for credit and is not told waits for ever"]
+    pub fn give_back(&mut self, count: u32) -> bool {
+        self.consumer.release(count)
     }
 
     /// Sends a request and waits for the slot that answers it (the one with the same id): the synchronous crossing.

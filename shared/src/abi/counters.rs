@@ -166,6 +166,10 @@ counters! {
         ConsoleDropped = "console.bytes_dropped",
         /// Wrong words, lengths or ids from the vmm, each ignored.
         PeerErrors = "peer.errors",
+        /// Frames of the guest taken from the rings.
+        NetTxTaken = "net.tx_taken",
+        /// Of them those a worker that died may or may not have sent.
+        NetTxPossiblyLost = "net.tx_possibly_lost",
         /// Frames given to the network back ends.
         NetTx = "net.tx_frames",
         /// Frames the back ends could not send: nobody there, or no room on the host.

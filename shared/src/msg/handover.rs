@@ -5,6 +5,7 @@
 //! it, in the order of the message's `fds`. The receiver refuses a record whose descriptors are more, fewer or of
 //! other roles than the message needs.
 
+use super::fault::{Injection, Order, Progress};
 use crate::spec::MachineSpec;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
@@ -105,9 +106,14 @@ pub enum ToApp {
         nets: Vec<NetBackSpec>,
         /// The back end of each disk, as many as `spec.disks`.
         disks: Vec<DiskBackSpec>,
+        /// Faults that are armed from the first moment on.
+        faults: Vec<Order>,
         /// Roles of the descriptors, in order.
         fds: Vec<FdRole>,
     },
+    /// The faults that are armed from now on: those not among them are off, and those known go on where they are. Answered
+    /// with [`FromApp::Injected`].
+    Faults(Vec<Order>),
     /// Drain what is in the rings (console output above all) to the host and exit.
     Finish,
 }
@@ -128,6 +134,21 @@ pub enum FromApp {
     Warning(String),
     /// Cannot go on; the process ends after this.
     Failed(String),
+    /// Scripted faults struck, and how far every order is.
+    Injected {
+        /// The strikes, in order.
+        injections: Vec<Injection>,
+        /// Every order armed.
+        progress: Vec<Progress>,
+    },
+    /// It stops now, by a scripted fault: to be continued (SIGCONT) after so many milliseconds, and until it says
+    /// [`Continued`](Self::Continued).
+    Stopping {
+        /// How long.
+        ms: u32,
+    },
+    /// It goes on after [`Stopping`](Self::Stopping).
+    Continued,
     /// Answer to [`ToApp::Finish`]: all output is out.
     Finished,
 }

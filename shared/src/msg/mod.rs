@@ -6,6 +6,7 @@
 pub mod console;
 pub mod control;
 pub mod disk;
+pub mod fault;
 pub mod handover;
 pub mod net;
 

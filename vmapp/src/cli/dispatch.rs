@@ -33,6 +33,11 @@ pub fn restart_io(name: &str) -> u8 {
     observe::restart_io(name)
 }
 
+/// `vmapp fault`, the texts being right.
+pub fn fault(name: &str, texts: &[String]) -> u8 {
+    observe::fault(name, texts)
+}
+
 /// The hidden `io-worker`.
 pub fn io_worker() -> u8 {
     serve::worker()

@@ -5,6 +5,7 @@
 
 mod disk;
 mod dispatch;
+mod fault;
 
 use crate::config::{Config, explain};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -96,6 +97,9 @@ enum Command {
         /// Name of the VM
         name: String,
     },
+    /// Makes something go wrong in a running VM on purpose: lost messages, bad sectors, a worker that dies
+    #[command(after_help = fault::AFTER)]
+    Fault(fault::FaultArgs),
     /// Makes and looks after disk images of VMs that do not run
     Disk {
         #[command(subcommand)]
@@ -182,6 +186,7 @@ fn run(command: Command) -> u8 {
         Command::Status { name, json, watch } => dispatch::status(&name, json, watch),
         Command::Stop { name, now } => dispatch::stop(&name, now),
         Command::RestartIo { name } => dispatch::restart_io(&name),
+        Command::Fault(args) => fault::run(&args),
         Command::Disk { command } => disk::run(&command),
         Command::IoWorker => dispatch::io_worker(),
     }

@@ -9,6 +9,8 @@ use super::read;
 use super::report::Findings;
 use super::schema::{Fallback, Needs, ROWS, Row, Section};
 use crate::back::disk::open::overlay_path;
+use crate::fault::armory;
+use shared::msg::fault::Fault;
 use shared::msg::handover::MAX_BYTES;
 use shared::spec::{BootSpec, EngineChoice, IoSpec, KernelEntry, MachineSpec, OnReset};
 use std::path::PathBuf;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 pub const CONSOLE_FORMS: [&str; 5] = ["stdio", "pty", "socket:PATH", "file:PATH", "none"];
 
 /// Share of the start record kept for everything but the machine: descriptor roles and framing, in bytes.
-const RECORD_RESERVE: usize = 8 << 10;
+const RECORD_RESERVE: usize = 16 << 10;
 
 /// Where the first serial port goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,10 @@ pub struct HostPaths {
     pub watchdog_ms: u32,
     /// Deaths of the I/O worker in any 60 s that are followed by another one.
     pub restart_limit: u32,
+    /// Seed of scripted faults that name none.
+    pub fault_seed: u32,
+    /// Scripted faults armed from the start.
+    pub faults: Vec<Fault>,
 }
 
 /// A Multiboot module.
@@ -229,6 +235,7 @@ pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findin
     check_boot(gathered, findings);
     check_disks(draft, gathered, findings);
     check_nets(draft, gathered, findings);
+    check_faults(draft, gathered, findings);
     let spec = draft.spec();
     let bytes = serde_json::to_vec(&spec).map_or(usize::MAX, |record| record.len());
     if bytes > MAX_BYTES - RECORD_RESERVE
@@ -241,6 +248,24 @@ pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findin
             ),
             format!("shorten them to at most {} together", MAX_BYTES - RECORD_RESERVE),
         );
+    }
+}
+
+fn check_faults(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings) {
+    let Some(entry) = gathered.get("faults.inject", 0) else {
+        return;
+    };
+    let channels = armory::channels(&draft.spec());
+    let texts = entry.value.get_ref().as_array();
+    // Read one by one, and all or none of them.
+    for (text, fault) in texts.into_iter().flatten().zip(&draft.host.faults) {
+        if let Err(error) = armory::applies(fault, &channels) {
+            findings.add(
+                entry.place(text.span()),
+                format!("`faults.inject`: {error}"),
+                "name one of them, or remove `channel`",
+            );
+        }
     }
 }
 

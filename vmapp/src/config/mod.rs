@@ -25,7 +25,8 @@ mod syntax;
 
 pub use device::{DiskDraft, DiskImage, DiskMode, Forward, NetBackend, NetDraft};
 pub use draft::{ConsoleBackend, Draft, HostPaths};
-pub use report::{MAX_SHOWN, Report};
+pub use nearest::nearest;
+pub use report::{MAX_SHOWN, Report, quoted};
 pub use source::MAX_FILE_BYTES;
 
 use gather::Gathered;

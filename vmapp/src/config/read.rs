@@ -12,6 +12,8 @@ use super::nearest::nearest;
 use super::paths;
 use super::report::{Findings, quoted};
 use super::schema::{Choice, Kind, Row, in_units};
+use crate::fault::spec::Spec;
+use shared::msg::fault::{Fault, MAX_ORDERS};
 use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
@@ -124,6 +126,10 @@ fn form(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Store,
         &Kind::Forwards(store) => {
             let forwards = forwards(row, value)?;
             Ok(Box::new(move |draft| store(draft, forwards.clone())))
+        }
+        &Kind::Faults(store) => {
+            let faults = faults(row, value)?;
+            Ok(Box::new(move |draft| store(draft, faults.clone())))
         }
         &Kind::Modules(store) => {
             let modules = modules(row, value, folder)?;
@@ -309,6 +315,24 @@ fn forwards(row: &Row, value: &Spanned<DeValue<'_>>) -> Result<Vec<Forward>, Vec
         return Err(Wrong::new(value.span(), message, "remove some").into());
     }
     Ok(forwards)
+}
+
+fn faults(row: &Row, value: &Spanned<DeValue<'_>>) -> Result<Vec<Fault>, Vec<Wrong>> {
+    let faults = each(row, value, |element| {
+        named(row, element, |text| match text.parse() {
+            Ok(Spec::Arm(fault)) => Ok(fault),
+            Ok(Spec::Clear | Spec::List) => Err((
+                "`clear` and `list` are for a VM that runs".to_owned(),
+                "remove it".to_owned(),
+            )),
+            Err(error) => Err((error.to_string(), error.help())),
+        })
+    })?;
+    if faults.len() > MAX_ORDERS {
+        let message = format!("`{}`: {} faults, at most {MAX_ORDERS}", row.key, faults.len());
+        return Err(Wrong::new(value.span(), message, "remove some").into());
+    }
+    Ok(faults)
 }
 
 fn modules(row: &Row, value: &Spanned<DeValue<'_>>, folder: &Path) -> Result<Vec<Module>, Vec<Wrong>> {

@@ -5,6 +5,7 @@
 
 use super::device::{DiskImage, DiskMode, Forward, NetBackend};
 use super::draft::{ConsoleBackend, Draft, Module};
+use shared::msg::fault::Fault;
 use shared::spec::{
     EngineChoice, IoSpec, KernelEntry, MAX_DISKS, MAX_MEMORY, MAX_NETS, MIN_MEMORY, Notify, OnReset, Ports,
 };
@@ -98,6 +99,8 @@ pub enum Kind {
     Network(fn(&mut Draft, (Ipv4Addr, u8))),
     /// An array of `"[udp] address:port -> port"`.
     Forwards(fn(&mut Draft, Vec<Forward>)),
+    /// An array of scripted faults.
+    Faults(fn(&mut Draft, Vec<Fault>)),
     /// An array of `"path arguments..."`.
     Modules(fn(&mut Draft, Vec<Module>)),
     /// Where a serial port goes.
@@ -160,6 +163,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section::once("console", "the first serial port (COM1)"),
     Section::once("io", "how the two worlds wake each other"),
+    Section::once("faults", "what goes wrong on purpose, repeatably"),
 ];
 
 /// Every key, in the order of the file.
@@ -545,6 +549,28 @@ pub const ROWS: &[Row] = &[
                   the VM. 0 lets the first one end it.",
         example: "100",
     },
+    Row {
+        key: "faults.seed",
+        kind: Kind::Integer {
+            min: 0,
+            max: u32::MAX,
+            store: |draft, seed| draft.host.fault_seed = seed,
+        },
+        default: Fallback::Is("1"),
+        needs: Needs::Nothing,
+        meaning: "Seed of scripted faults that name none, here and by `vmapp fault`: the same seed and the same traffic meet \
+                  the same faults again.",
+        example: "7",
+    },
+    Row {
+        key: "faults.inject",
+        kind: Kind::Faults(|draft, faults| draft.host.faults = faults),
+        default: Fallback::Is("[]"),
+        needs: Needs::Nothing,
+        meaning: "Scripted faults armed from the start, at most 32, each as `vmapp fault` takes it: an action and its keys. \
+                  `vmapp fault --list` explains them all.",
+        example: r#"["drop dir=up rate=0.01"]"#,
+    },
 ];
 
 impl std::fmt::Debug for Row {
@@ -594,7 +620,7 @@ impl Kind {
             Self::Interface(_) => "an interface name",
             Self::Mac(_) => "an Ethernet address",
             Self::Network(_) => "an IPv4 network",
-            Self::Forwards(_) => "an array of strings",
+            Self::Forwards(_) | Self::Faults(_) => "an array of strings",
             Self::Modules(_) => "an array of strings",
             Self::NotYet(..) => "not in this version",
         }
@@ -623,6 +649,7 @@ impl Kind {
             Self::Mac(_) => "six bytes in hexadecimal with colons, the first of them even".into(),
             Self::Network(_) => "address/prefix length, 8 to 27, the address's other bits zero".into(),
             Self::Forwards(_) => "strings \"[udp] [address:]port -> port\"".into(),
+            Self::Faults(_) => "strings as `vmapp fault` takes them".into(),
             Self::Modules(_) => "strings that start with a readable file".into(),
             Self::Console(_) => super::draft::CONSOLE_FORMS.join(", "),
             Self::ControlKey(_) => "ctrl-a to ctrl-z, or none".into(),

@@ -68,6 +68,8 @@ fn others(running: &[String]) -> String {
 pub struct Answer {
     /// The status, if that was asked.
     pub report: Option<Report>,
+    /// What came of it, in words.
+    pub text: Option<String>,
     /// The connection; after [`Request::StopNow`] it lasts as long as the supervisor.
     pub stream: UnixStream,
 }
@@ -97,9 +99,19 @@ pub fn ask(dir: &RuntimeDir, name: &str, request: Request) -> Result<Answer, Cli
     match serde_json::from_str(&reply) {
         Ok(Reply::Status(report)) => Ok(Answer {
             report: Some(*report),
+            text: None,
             stream,
         }),
-        Ok(Reply::Done) => Ok(Answer { report: None, stream }),
+        Ok(Reply::Done) => Ok(Answer {
+            report: None,
+            text: None,
+            stream,
+        }),
+        Ok(Reply::Text(text)) => Ok(Answer {
+            report: None,
+            text: Some(text),
+            stream,
+        }),
         Ok(Reply::Error(why)) => Err(ClientError::Refused(why)),
         Err(_) => Err(ClientError::Nonsense),
     }

@@ -145,6 +145,17 @@ pub fn restart_io(name: &str) -> u8 {
     }))
 }
 
+/// `vmapp fault`: each text in turn, up to the first that is refused.
+pub fn fault(name: &str, texts: &[String]) -> u8 {
+    finish(RuntimeDir::open().map_err(ClientError::from).and_then(|dir| {
+        for text in texts {
+            let answer = ask(&dir, name, Request::Fault(text.clone()))?;
+            print(&format!("{name}: {}", answer.text.ok_or(ClientError::Nonsense)?))?;
+        }
+        Ok(())
+    }))
+}
+
 fn get(dir: &RuntimeDir, name: &str) -> Result<Report, ClientError> {
     ask(dir, name, Request::Status)?
         .report

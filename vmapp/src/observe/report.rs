@@ -4,7 +4,7 @@
 //! { "schema": 1, "name": "demo", "state": "running", "pid": 4711,
 //!   "engine": "kvm", "engine_why": "...", "uptime_s": 12.5, "memory_bytes": 536870912, "resets": 0,
 //!   "vmm_pid": 4713, "io_worker_pid": 4712, "io_state": "serving", "io_restarts": 0, "io_last_death": null,
-//!   "console_at": "/dev/pts/7",
+//!   "faults": { "kill": 1 }, "console_at": "/dev/pts/7",
 //!   "exits": { "port": 10, "mmio": 0, ... }, "irq": { ... }, "world_switches": { "console": 3, ... },
 //!   "doorbells": { ... }, "halt": { ... }, "console": { ... }, "peer": { "errors": 0 }, "bus": { ... },
 //!   "io_worker": { "doorbells": { ... }, "loop": { ... }, "console": { ... }, "peer": { "errors": 0 } } }
@@ -15,6 +15,7 @@
 //! at 0 with each start and each reset of the machine. `state` is `starting`, `running`, `powering-off` (the power
 //! button was pressed by a signal and its grace runs) or `ending`; `engine` is `null` while starting. `io_state` is
 //! `starting`, `serving`, `restarting` or `lost`. The I/O workers of one machine share their counters.
+//! `faults` has every action of `vmapp fault` that struck, counted since `vmapp run`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub struct Report {
     pub io_restarts: u64,
     /// How the last I/O worker ended that did.
     pub io_last_death: Option<String>,
+    /// Scripted faults that struck, by action.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
     /// Where the console is, if it has a path.
     pub console_at: Option<String>,
     /// Kept by the I/O worker.
@@ -99,6 +103,7 @@ pub(super) mod tests {
             io_state: "serving".to_owned(),
             io_restarts: 0,
             io_last_death: None,
+            faults: BTreeMap::from([("kill".to_owned(), 3)]),
             console_at: None,
             io_worker: group((0..).zip(AppCounter::ALL).map(|(n, counter)| (counter.name(), n))),
             vmm: group((0..).zip(VmmCounter::ALL).map(|(n, counter)| (counter.name(), n))),
@@ -135,7 +140,7 @@ pub(super) mod tests {
     #[test]
     fn no_counter_group_hides_a_field() {
         let json = serde_json::to_value(sample()).unwrap();
-        let fields = 16;
+        let fields = 17;
         assert_eq!(json.as_object().unwrap().len(), fields + sample().vmm.len());
     }
 }

@@ -79,6 +79,14 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     };
     let worker = format!("{}, process {}{restarts}", report.io_state, report.io_worker_pid);
     facts.push(("I/O worker", worker));
+    if !report.faults.is_empty() {
+        let faults: Vec<String> = report
+            .faults
+            .iter()
+            .map(|(name, n)| format!("{name} {n}"))
+            .collect();
+        facts.push(("faults", faults.join(", ")));
+    }
     if let Some(at) = &report.console_at {
         facts.push(("console at", at.clone()));
     }

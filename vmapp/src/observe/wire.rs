@@ -7,10 +7,10 @@ use super::report::Report;
 use serde::{Deserialize, Serialize};
 
 /// Longest request with its line feed, in bytes.
-pub const MAX_REQUEST: usize = 256;
+pub const MAX_REQUEST: usize = 1024;
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// Answered with [`Reply::Status`].
@@ -21,6 +21,8 @@ pub enum Request {
     StopNow,
     /// Replaces the I/O worker.
     RestartIo,
+    /// Arms a scripted fault, takes all off or lists them: see [`crate::fault::spec`]. Answered with [`Reply::Text`].
+    Fault(String),
 }
 
 /// What is answered.
@@ -31,6 +33,8 @@ pub enum Reply {
     Status(Box<Report>),
     /// Done as asked.
     Done,
+    /// Done as asked, and what came of it.
+    Text(String),
     /// Not understood.
     Error(String),
 }

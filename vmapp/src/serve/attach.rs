@@ -21,6 +21,7 @@ use crate::back::net::pcap::Capture;
 use crate::back::net::tap::Tap;
 use nix::sys::signal::{SigSet, Signal};
 use shared::abi::ChannelKind;
+use shared::msg::fault::Order;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
 use shared::spec::MachineSpec;
@@ -57,6 +58,8 @@ pub struct Attached {
     pub nets: Vec<NetBack>,
     /// Disks, in order.
     pub disks: Vec<DiskBack>,
+    /// Faults armed from the start.
+    pub faults: Vec<Order>,
     /// Most time between two turns of the wait loop, if the supervisor looks.
     pub heartbeat: Option<Duration>,
     /// Which back ends need system calls of their own.
@@ -98,6 +101,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
             console,
             nets,
             disks,
+            faults,
             fds: roles,
         },
         fds,
@@ -147,6 +151,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         console_channel,
         nets,
         disks,
+        faults,
         heartbeat: heartbeat_ms.map(|ms| Duration::from_millis(ms.into())),
         io,
         shortcomings,

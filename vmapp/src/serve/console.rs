@@ -8,10 +8,11 @@ use super::ServeError;
 use super::service::Service;
 use crate::back::Interests;
 use crate::back::console::{Console, Wanted, Wrote};
+use crate::fault::lane::Lane;
 use shared::abi::counters::AppCounter;
 use shared::msg::console::{Down, Up};
+use shared::msg::fault::Point;
 use shared::ring::{PushError, RingError};
-use vmdriver_shim::channel::Channel;
 use vmdriver_shim::crossing::CrossingError;
 
 /// Most slots of output written in one turn.
@@ -21,7 +22,7 @@ const IN_PER_TURN: usize = 16;
 
 /// The service.
 pub struct ConsoleService {
-    channel: Channel,
+    lane: Lane,
     back_end: Box<dyn Console>,
     /// The slot in hand, and how much of it is out.
     out: Vec<u8>,
@@ -34,11 +35,12 @@ pub struct ConsoleService {
 }
 
 impl ConsoleService {
-    /// Joins `channel` and `back_end`.
-    pub fn new(channel: Channel, back_end: Box<dyn Console>) -> Self {
+    /// Joins a channel and `back_end`.
+    pub fn new(lane: impl Into<Lane>, back_end: Box<dyn Console>) -> Self {
+        let lane = lane.into();
         Self {
-            input: vec![0; channel.payload_max()],
-            channel,
+            input: vec![0; lane.payload_max()],
+            lane,
             back_end,
             out: Vec::new(),
             written: 0,
@@ -62,7 +64,7 @@ impl ConsoleService {
             if rest.is_empty() {
                 continue;
             }
-            let counters = self.channel.crossing().app_counters();
+            let counters = self.lane.crossing().app_counters();
             match self.back_end.write(rest) {
                 Wrote::Out(count) => {
                     counters.add(AppCounter::ConsoleOut, count as u64);
@@ -78,7 +80,8 @@ impl ConsoleService {
                 }
             }
             if self.written >= self.out.len() {
-                self.channel.release(1)?;
+                self.lane.point(Point::OutWritten);
+                self.lane.release(1)?;
             }
         }
         Ok(true)
@@ -87,7 +90,7 @@ impl ConsoleService {
     /// Takes the next slot in hand. False: there is none. A bad one is given back at once and leaves nothing in hand.
     fn next_slot(&mut self) -> Result<bool, CrossingError> {
         self.written = 0;
-        let next = self.channel.next(&mut self.out);
+        let next = self.lane.next(&mut self.out);
         let good = match next {
             Ok(Some(header)) => Down::try_from(header.kind) == Ok(Down::Output) && !self.out.is_empty(),
             Err(RingError::Length { .. }) => false,
@@ -98,10 +101,12 @@ impl ConsoleService {
         };
         if !good {
             if next.is_ok() {
-                self.channel.crossing().count_peer_error();
+                self.lane.crossing().count_peer_error();
             }
             self.out.clear();
-            self.channel.release(1)?;
+            self.lane.release(1)?;
+        } else {
+            self.lane.point(Point::OutTaken);
         }
         Ok(true)
     }
@@ -111,23 +116,26 @@ impl ConsoleService {
         for _ in 0..IN_PER_TURN {
             if self.pending == 0 && ready {
                 self.pending = self.back_end.read(&mut self.input);
+                if self.pending != 0 {
+                    self.lane.point(Point::InRead);
+                }
             }
             let bytes = self.input.get(..self.pending).unwrap_or_default();
             if bytes.is_empty() {
                 break;
             }
-            match self.channel.push(Up::Input as u16, 0, bytes) {
+            match self.lane.push(Up::Input as u16, 0, &[bytes]) {
                 Ok(()) => {
-                    let counters = self.channel.crossing().app_counters();
+                    let counters = self.lane.crossing().app_counters();
                     counters.add(AppCounter::ConsoleIn, self.pending as u64);
                     self.pending = 0;
                 }
                 // Waits for credit, unless some has come meanwhile. A broken ring waits for its peer to mend it.
-                Err(PushError::Full) if matches!(self.channel.want_credit(), Ok(false)) => {}
+                Err(PushError::Full) if matches!(self.lane.want_credit(), Ok(false)) => {}
                 Err(_) => break,
             }
         }
-        self.channel.flush()?;
+        self.lane.flush()?;
         Ok(())
     }
 }
@@ -150,6 +158,10 @@ impl Service for ConsoleService {
 
     fn is_drained(&self) -> bool {
         !self.blocked && self.written == self.out.len()
+    }
+
+    fn lane(&mut self) -> &mut Lane {
+        &mut self.lane
     }
 
     fn trouble(&mut self) -> Option<String> {

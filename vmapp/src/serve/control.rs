@@ -3,9 +3,9 @@
 use super::ServeError;
 use super::service::Service;
 use crate::back::Interests;
+use crate::fault::lane::Lane;
 use shared::msg::control::{Down, Up};
 use shared::ring::RingError;
-use vmdriver_shim::channel::Channel;
 use vmdriver_shim::crossing::CrossingError;
 
 /// Most requests served in one turn.
@@ -13,23 +13,23 @@ const PER_TURN: usize = 16;
 
 /// The service.
 pub struct ControlService {
-    channel: Channel,
+    lane: Lane,
     payload: Vec<u8>,
 }
 
 impl ControlService {
-    /// Serves `channel`.
-    pub fn new(channel: Channel) -> Self {
+    /// Serves its channel.
+    pub fn new(lane: impl Into<Lane>) -> Self {
         Self {
-            channel,
+            lane: lane.into(),
             payload: Vec::new(),
         }
     }
 
     /// Sends the request's payload back.
     fn answer(&mut self, kind: Up, id: u64) -> Result<(), CrossingError> {
-        if self.channel.push(kind as u16, id, &self.payload).is_ok() {
-            self.channel.flush()?;
+        if self.lane.push(kind as u16, id, &[&self.payload]).is_ok() {
+            self.lane.flush()?;
         }
         Ok(())
     }
@@ -40,26 +40,26 @@ impl Service for ControlService {
     /// so that a vmm that reads no answers gets no further, and costs nothing.
     fn turn(&mut self, _ready: bool) -> Result<bool, ServeError> {
         for _ in 0..PER_TURN {
-            match self.channel.credit() {
-                Ok(0) if matches!(self.channel.want_credit(), Ok(false)) => {}
+            match self.lane.credit() {
+                Ok(0) if matches!(self.lane.want_credit(), Ok(false)) => {}
                 Ok(0) | Err(_) => return Ok(false),
                 Ok(_) => {}
             }
-            match self.channel.next(&mut self.payload) {
+            match self.lane.next(&mut self.payload) {
                 Ok(None) => {
-                    self.channel.flush()?;
+                    self.lane.flush()?;
                     return Ok(false);
                 }
                 Ok(Some(header)) => match Down::try_from(header.kind) {
                     Ok(Down::Echo) => self.answer(Up::EchoReply, header.id)?,
                     Ok(Down::Port) => self.answer(Up::PortDone, header.id)?,
-                    Err(_) => self.channel.crossing().count_peer_error(),
+                    Err(_) => self.lane.crossing().count_peer_error(),
                 },
                 // One bad slot, given back like a good one.
                 Err(RingError::Length { .. }) => {}
                 Err(_) => return Ok(false),
             }
-            self.channel.release(1)?;
+            self.lane.release(1)?;
         }
         Ok(true)
     }
@@ -70,5 +70,9 @@ impl Service for ControlService {
 
     fn is_drained(&self) -> bool {
         true
+    }
+
+    fn lane(&mut self) -> &mut Lane {
+        &mut self.lane
     }
 }

@@ -11,18 +11,20 @@ use super::ServeError;
 use super::service::Service;
 use crate::back::disk::{DiskError, Image};
 use crate::back::{Interest, Interests};
+use crate::fault::disk::Failing;
+use crate::fault::lane::Lane;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use nix::poll::PollFlags;
 use shared::abi::SlotHeader;
 use shared::abi::counters::AppCounter;
 use shared::msg::disk::{Completion, Down, HEADER_BYTES, MAX_SECTORS, Request, SECTOR, Status, Up};
+use shared::msg::fault::{DiskOp, Point};
 use shared::ring::{PushError, RingError};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vmdriver_shim::channel::Channel;
 use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::jail::{self, Thread};
 use zerocopy::{FromBytes, IntoBytes};
@@ -68,7 +70,7 @@ enum End {
 
 /// The service.
 pub struct DiskService {
-    channel: Channel,
+    lane: Lane,
     name: String,
     sectors: u64,
     read_only: bool,
@@ -87,22 +89,29 @@ pub struct DiskService {
 }
 
 impl DiskService {
-    /// Joins `channel` and `image`, which gets a thread of its own; `name` is the disk's. Fails when the host has no
+    /// Joins a channel and `image`, which gets a thread of its own; `name` is the disk's. Fails when the host has no
     /// more threads or descriptors.
-    pub fn new(channel: Channel, image: Box<dyn Image>, read_only: bool, name: String) -> io::Result<Self> {
+    pub fn new(
+        lane: impl Into<Lane>,
+        image: Box<dyn Image>,
+        read_only: bool,
+        name: String,
+    ) -> io::Result<Self> {
+        let lane = lane.into();
         let bell = Arc::new(Doorbell::new().map_err(io::Error::other)?);
         let sectors = image.sectors();
         // The flush at the end is one more.
         let (asks, asked) = bounded(IN_HAND + 1);
         let (answering, answers) = bounded(IN_HAND + 1);
         let ring = bell.clone();
+        let image = Failing::new(image, lane.target(), lane.faults().clone());
         jail::spawn(name.replace(' ', "-"), Thread::Disk, move || {
             work(image, &asked, &answering, &ring)
         })?;
         let largest = HEADER_BYTES + MAX_SECTORS as usize * SECTOR;
         Ok(Self {
-            payload: Vec::with_capacity(channel.payload_max()),
-            channel,
+            payload: Vec::with_capacity(lane.payload_max()),
+            lane,
             name,
             sectors,
             read_only,
@@ -124,7 +133,7 @@ impl DiskService {
                 // The next completion makes room, and a turn.
                 return Ok(false);
             }
-            let slot = match self.channel.next(&mut self.payload) {
+            let slot = match self.lane.next(&mut self.payload) {
                 Ok(None) => return Ok(false),
                 Ok(Some(header)) => self.request(header)?,
                 Err(RingError::Length { .. }) => Slot::Silent,
@@ -146,7 +155,7 @@ impl DiskService {
             Ok(checked) => checked,
             Err(status) => {
                 if status == Status::Refused {
-                    self.channel.crossing().count_peer_error();
+                    self.lane.crossing().count_peer_error();
                 }
                 return Ok(Slot::Answered { id, status });
             }
@@ -163,6 +172,7 @@ impl DiskService {
             done: Ok(()),
             good: 0,
         })?;
+        self.lane.point(Point::DiskAsked);
         Ok(Slot::Asked { id })
     }
 
@@ -227,13 +237,13 @@ impl DiskService {
             };
             match pushed {
                 Ok(()) => {}
-                Err(PushError::Full) if matches!(self.channel.want_credit(), Ok(false)) => continue,
+                Err(PushError::Full) if matches!(self.lane.want_credit(), Ok(false)) => continue,
                 // Credit comes with a signal; a broken ring waits for its peer to mend it.
                 Err(_) => return Ok(false),
             }
             // Published first, given back then: between the two it is done twice at worst.
-            self.channel.flush()?;
-            self.channel.release(1)?;
+            self.lane.flush()?;
+            self.lane.release(1)?;
             self.slots.pop_front();
         }
         Ok(true)
@@ -262,16 +272,13 @@ impl DiskService {
     }
 
     fn push(&mut self, id: u64, completion: Completion, data: &[u8]) -> Result<(), PushError> {
-        let mut slot = self.channel.reserve()?;
-        slot.append(completion.as_bytes())?;
-        slot.append(data)?;
-        slot.commit(Up::Done as u16, 0, id);
-        Ok(())
+        self.lane
+            .push(Up::Done as u16, id, &[completion.as_bytes(), data])
     }
 
     /// Counts and notes a job's end, and takes its buffer back.
     fn done(&mut self, job: Job) {
-        let counters = self.channel.crossing().app_counters();
+        let counters = self.lane.crossing().app_counters();
         counters.add(AppCounter::DiskRequests, 1);
         if let Err(error) = &job.done {
             counters.add(AppCounter::DiskErrors, 1);
@@ -345,6 +352,10 @@ impl Service for DiskService {
         self.slots.is_empty() && matches!(self.end, End::NotYet | End::Done)
     }
 
+    fn lane(&mut self) -> &mut Lane {
+        &mut self.lane
+    }
+
     fn finish(&mut self) {
         if self.end == End::NotYet {
             self.end = End::Wanted;
@@ -365,16 +376,22 @@ fn completion(status: Status, sectors: u32) -> Completion {
 }
 
 /// The image's thread: ends with the service.
-fn work(mut image: Box<dyn Image>, asked: &Receiver<Job>, answering: &Sender<Job>, bell: &Doorbell) {
+fn work(mut image: Failing, asked: &Receiver<Job>, answering: &Sender<Job>, bell: &Doorbell) {
     for mut job in asked {
-        do_job(&mut *image, &mut job);
+        do_job(&mut image, &mut job);
         if answering.send(job).is_err() || bell.ring().is_err() {
             return;
         }
     }
 }
 
-fn do_job(image: &mut dyn Image, job: &mut Job) {
+fn do_job(image: &mut Failing, job: &mut Job) {
+    let op = match job.kind {
+        Down::Read => DiskOp::Read,
+        Down::Write => DiskOp::Write,
+        Down::Flush => DiskOp::Flush,
+    };
+    image.begin(op, job.lba, job.sectors);
     let bytes = job.sectors as usize * SECTOR;
     job.done = match job.kind {
         Down::Flush => image.flush(),
@@ -394,6 +411,7 @@ fn do_job(image: &mut dyn Image, job: &mut Job) {
     if job.done.is_err() && job.kind != Down::Flush {
         find_bad_sector(image, job);
     }
+    image.end(op);
 }
 
 /// Does a failed request again, a sector at a time up to the bad one, which the guest is told.

@@ -18,6 +18,8 @@ pub mod service;
 
 use crate::back::console::ClientNews;
 use crate::back::disk::overlay::OverlayError;
+use crate::fault::lane::Lane;
+use crate::fault::strike::Faults;
 use attach::{Attached, attach};
 use complaints::Complaints;
 use console::ConsoleService;
@@ -27,6 +29,7 @@ use net::NetService;
 use service::Service;
 use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::AppCounter;
+use shared::msg::fault::{Order, Point, Target};
 use shared::msg::handover::{FromApp, ToApp};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -101,7 +104,7 @@ pub enum ServeError {
 /// The hidden subcommand `vmapp io-worker`: the process's exit status.
 pub fn worker() -> u8 {
     let socket = match enter() {
-        Ok(socket) => socket,
+        Ok(socket) => Arc::new(socket),
         Err(error) => {
             // No supervisor to tell: somebody started us by hand.
             eprintln!("worldswitch: io-worker: {error}");
@@ -139,6 +142,7 @@ enum Told {
 
 struct Worker<'a> {
     socket: &'a Socket,
+    faults: Arc<Faults>,
     crossing: Arc<Crossing>,
     console: ConsoleService,
     /// All but the console's.
@@ -149,32 +153,40 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(attached: Attached, socket: &'a Socket) -> Result<Self, ServeError> {
+    fn new(attached: Attached, socket: &'a Arc<Socket>) -> Result<Self, ServeError> {
         let crossing = attached.crossing;
-        let console = ConsoleService::new(crossing.channel(attached.console_channel)?, attached.console);
-        let control = ControlService::new(crossing.channel(CONTROL_CHANNEL)?);
+        let faults = Faults::new(attached.faults, Some(socket.clone()));
+        let lane = |channel, target| {
+            Ok::<_, CrossingError>(Lane::new(crossing.channel(channel)?, target, faults.clone()))
+        };
+        count_lost_frames(&crossing);
+        let console = ConsoleService::new(lane(attached.console_channel, Target::Console)?, attached.console);
+        let control = ControlService::new(lane(CONTROL_CHANNEL, Target::Control)?);
         let mut others: Vec<Box<dyn Service>> = vec![Box::new(control)];
         for (number, net) in (0..).zip(attached.nets) {
-            let channel = crossing.channel(net.channel)?;
+            let lane = lane(net.channel, Target::Net(number))?;
             let name = format!("net {number}");
-            others.push(Box::new(NetService::new(channel, net.back_end, name)));
+            others.push(Box::new(NetService::new(lane, net.back_end, name)));
         }
         for (number, disk) in (0..).zip(attached.disks) {
-            let channel = crossing.channel(disk.channel)?;
+            let lane = lane(disk.channel, Target::Disk(number))?;
             let name = format!("disk {number}");
-            let service = DiskService::new(channel, disk.image, disk.read_only, name);
+            let service = DiskService::new(lane, disk.image, disk.read_only, name);
             others.push(Box::new(
                 service.map_err(|error| ServeError::Disk(number, error))?,
             ));
         }
         // All threads are there.
         jail::confine(Thread::WaitLoop(attached.io))?;
+        faults.point(Point::Attached, None);
         socket.send(&FromApp::Ready, &[])?;
+        faults.point(Point::Ready, None);
         for shortcoming in &attached.shortcomings {
             socket.send(&FromApp::Warning(format!("I/O worker: {shortcoming}")), &[])?;
         }
         Ok(Self {
             socket,
+            faults,
             crossing,
             console,
             others,
@@ -199,14 +211,17 @@ impl<'a> Worker<'a> {
         let mut ready = u64::MAX;
         loop {
             self.crossing.heartbeat();
+            self.faults.point(Point::Turn, None);
             // A turn looks at its ring whoever has rung: a look is a load.
-            self.crossing.look();
+            let rung = self.crossing.look();
             let mut more = false;
             for (number, service) in self.services().enumerate() {
+                let lane = service.lane();
+                lane.begin_turn(rung >> lane.number() & 1 != 0)?;
                 more |= service.turn(ready >> number & 1 != 0)?;
             }
             self.report();
-            if finishing && !more && self.services().all(|service| service.is_drained()) {
+            if finishing && !more && self.is_drained() {
                 return Ok(self.socket.send(&FromApp::Finished, &[])?);
             }
             let told;
@@ -215,6 +230,7 @@ impl<'a> Worker<'a> {
                 Told::Nothing => {}
                 Told::Finish => {
                     finishing = true;
+                    self.arm(Vec::new());
                     self.services().for_each(Service::finish);
                 }
                 Told::Abandoned => {
@@ -225,16 +241,22 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn is_drained(&mut self) -> bool {
+        self.services()
+            .all(|service| service.is_drained() && service.lane().is_drained())
+    }
+
     /// Waits: which services have a descriptor that is ready, and what the supervisor says.
     fn sleep(&mut self, more: bool) -> Result<(u64, Told), ServeError> {
+        let lanes = self
+            .services()
+            .filter_map(|service| service.lane().within())
+            .min();
+        let now = more.then_some(Duration::ZERO);
+        let mut limit = [now, lanes, self.heartbeat].into_iter().flatten().min();
         let mut watches = vec![Watch::read(self.socket.as_fd())];
         // The bit of the service each watch is for; the supervisor's is for none.
         let mut bits = vec![0];
-        let mut limit = if more {
-            Some(Duration::ZERO)
-        } else {
-            self.heartbeat
-        };
         let others = self.others.iter().map(|service| &**service);
         let services = std::iter::once(&self.console as &dyn Service).chain(others);
         for (number, service) in services.enumerate() {
@@ -245,7 +267,9 @@ impl<'a> Worker<'a> {
                 bits.resize(watches.len(), 1 << number);
             }
         }
+        self.faults.point(Point::Sleep, None);
         let woken = self.crossing.sleep_on(limit, &watches)?;
+        self.faults.point(Point::Woken, None);
         let ready = bits
             .iter()
             .enumerate()
@@ -259,10 +283,24 @@ impl<'a> Worker<'a> {
         Ok((ready, told))
     }
 
+    /// These faults are armed from now on. With none left, what is held up goes on.
+    fn arm(&mut self, orders: Vec<Order>) {
+        let off = orders.is_empty();
+        self.faults.set(orders);
+        if off {
+            self.services().for_each(|service| service.lane().let_go());
+        }
+    }
+
     /// What the supervisor says.
     fn hear(&mut self) -> Result<Told, ServeError> {
         Ok(match self.socket.recv::<ToApp>()? {
             Received::Message(ToApp::Finish, _) => Told::Finish,
+            Received::Message(ToApp::Faults(orders), _) => {
+                self.arm(orders);
+                self.faults.acknowledge();
+                Told::Nothing
+            }
             Received::Message(ToApp::Start { .. }, _) => return Err(ServeError::NoStart),
             Received::HungUp => Told::Abandoned,
             Received::Nothing => Told::Nothing,
@@ -284,6 +322,7 @@ impl<'a> Worker<'a> {
             }
             None => {}
         }
+        self.faults.tell();
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
         let socket = self.socket;
@@ -294,6 +333,20 @@ impl<'a> Worker<'a> {
             socket.send(&FromApp::Warning(text), &[]).ok();
         }
     }
+}
+
+/// A frame is sent once at most: what a worker that died had taken and neither sent nor dropped may be lost.
+fn count_lost_frames(crossing: &Crossing) {
+    let counters = crossing.app_counters();
+    let missing = [
+        AppCounter::NetTx,
+        AppCounter::NetTxDropped,
+        AppCounter::NetTxPossiblyLost,
+    ]
+    .map(|counter| counters.get(counter))
+    .into_iter()
+    .fold(counters.get(AppCounter::NetTxTaken), u64::saturating_sub);
+    counters.add(AppCounter::NetTxPossiblyLost, missing);
 }
 
 /// Place of the supervisor's socket among the watched descriptors.

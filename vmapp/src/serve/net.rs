@@ -13,11 +13,12 @@ use super::ServeError;
 use super::service::Service;
 use crate::back::Interests;
 use crate::back::net::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
+use crate::fault::lane::Lane;
 use shared::abi::counters::AppCounter;
+use shared::msg::fault::{Dir, Point};
 use shared::msg::net::{Down, MAX_FRAME, Up};
 use shared::ring::RingError;
 use std::time::{Duration, Instant};
-use vmdriver_shim::channel::Channel;
 
 /// Most frames moved down in one turn.
 const DOWN_PER_TURN: usize = 64;
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// The service.
 pub struct NetService {
-    channel: Channel,
+    lane: Lane,
     back_end: Box<dyn Net>,
     /// Which card, for the user.
     name: String,
@@ -47,14 +48,15 @@ pub struct NetService {
 }
 
 impl NetService {
-    /// Joins `channel` and `back_end`; `name` is the card's.
-    pub fn new(channel: Channel, back_end: Box<dyn Net>, name: String) -> Self {
+    /// Joins a channel and `back_end`; `name` is the card's.
+    pub fn new(lane: impl Into<Lane>, back_end: Box<dyn Net>, name: String) -> Self {
+        let lane = lane.into();
         Self {
             batch: (0..DOWN_PER_TURN)
-                .map(|_| Vec::with_capacity(channel.payload_max()))
+                .map(|_| Vec::with_capacity(lane.payload_max()))
                 .collect(),
             frame: vec![0; MAX_FRAME],
-            channel,
+            lane,
             back_end,
             name,
             link: None,
@@ -65,7 +67,7 @@ impl NetService {
 
     fn count(&self, counter: AppCounter, amount: u64) {
         if amount != 0 {
-            self.channel.crossing().app_counters().add(counter, amount);
+            self.lane.crossing().app_counters().add(counter, amount);
         }
     }
 
@@ -73,13 +75,13 @@ impl NetService {
     fn down(&mut self) -> Result<bool, ServeError> {
         let (mut frames, mut slots) = (0, 0);
         while let Some(buffer) = self.batch.get_mut(frames).filter(|_| slots < DOWN_PER_TURN) {
-            match self.channel.next(buffer) {
+            match self.lane.next(buffer) {
                 Ok(None) => break,
                 Ok(Some(header)) => {
                     if Down::try_from(header.kind) == Ok(Down::Frame) && FRAME_BYTES.contains(&buffer.len()) {
                         frames += 1;
                     } else {
-                        self.channel.crossing().count_peer_error();
+                        self.lane.crossing().count_peer_error();
                     }
                 }
                 // One slot, given back like a good one.
@@ -89,21 +91,29 @@ impl NetService {
             }
             slots += 1;
         }
-        self.channel.release(slots as u32)?;
-        let (mut sent, mut lost) = (0, 0);
+        // Before they are given back: who dies from here on has lost them, and the next worker counts what is missing.
+        self.count(AppCounter::NetTxTaken, frames as u64);
+        self.lane.release(slots as u32)?;
         for frame in self.batch.iter().take(frames) {
-            match self.back_end.send(frame) {
-                Sent::Out => sent += 1,
-                Sent::Dropped => lost += 1,
-            }
+            self.lane.point(Point::TxFrame);
+            let sent = self.back_end.send(frame);
+            self.lane.point(Point::TxSent);
+            self.count(
+                match sent {
+                    Sent::Out => AppCounter::NetTx,
+                    Sent::Dropped => AppCounter::NetTxDropped,
+                },
+                1,
+            );
         }
-        self.count(AppCounter::NetTx, sent);
-        self.count(AppCounter::NetTxDropped, lost);
         Ok(slots == DOWN_PER_TURN)
     }
 
     /// Gives the guest what the host has; true: there may be more.
     fn up(&mut self) -> Result<bool, ServeError> {
+        if self.lane.is_stalled(Dir::Up) {
+            return Ok(false);
+        }
         let mut credit = self.credit()?;
         if credit != 0 && self.tell_link() {
             credit -= 1;
@@ -116,15 +126,15 @@ impl NetService {
             }
             false
         };
-        self.channel.flush()?;
+        self.lane.flush()?;
         Ok(more)
     }
 
     /// Slots that may be filled; with none, a signal is asked for.
     fn credit(&mut self) -> Result<u32, ServeError> {
-        let mut credit = self.channel.credit().unwrap_or(0);
-        if credit == 0 && matches!(self.channel.want_credit(), Ok(false)) {
-            credit = self.channel.credit().unwrap_or(0);
+        let mut credit = self.lane.credit().unwrap_or(0);
+        if credit == 0 && matches!(self.lane.want_credit(), Ok(false)) {
+            credit = self.lane.credit().unwrap_or(0);
         }
         self.starved = (credit == 0).then(|| self.starved.unwrap_or_else(|| Instant::now() + GRACE));
         Ok(credit)
@@ -134,7 +144,7 @@ impl NetService {
     fn tell_link(&mut self) -> bool {
         let link = self.back_end.link();
         let news = self.link != Some(link);
-        if news && self.channel.push(Up::Link as u16, 0, &[link.into()]).is_ok() {
+        if news && self.lane.push(Up::Link as u16, 0, &[&[link.into()]]).is_ok() {
             self.link = Some(link);
         }
         news
@@ -142,15 +152,20 @@ impl NetService {
 
     fn receive(&mut self, credit: u32) -> bool {
         let most = UP_PER_TURN.min(credit as usize);
-        let (mut frames, mut refused) = (0, 0);
+        let (mut frames, mut refused, mut lost) = (0, 0, 0);
         for _ in 0..most {
-            if self.dry {
+            if self.dry || self.lane.is_stalled(Dir::Up) {
                 break;
             }
             match self.back_end.receive(&mut self.frame) {
                 Received::Frame(bytes) => {
+                    self.lane.point(Point::RxFrame);
                     let frame = self.frame.get(..bytes).unwrap_or_default();
-                    frames += u64::from(self.channel.push(Up::Frame as u16, 0, frame).is_ok());
+                    match self.lane.push(Up::Frame as u16, 0, &[frame]) {
+                        Ok(()) => frames += 1,
+                        // Only where a frame came twice.
+                        Err(_) => lost += 1,
+                    }
                 }
                 Received::Dropped => refused += 1,
                 Received::Nothing => self.dry = true,
@@ -158,6 +173,7 @@ impl NetService {
         }
         self.count(AppCounter::NetRx, frames);
         self.count(AppCounter::NetRxRefused, refused);
+        self.count(AppCounter::NetRxNoCredit, lost);
         !self.dry
     }
 
@@ -192,18 +208,20 @@ impl Service for NetService {
         }
         let mut more = self.down()?;
         more |= self.up()?;
-        let counters = self.channel.crossing().app_counters();
+        let counters = self.lane.crossing().app_counters();
         self.back_end.end_turn(counters);
         Ok(more)
     }
 
     fn interests(&self) -> Interests<'_> {
+        let stalled = self.lane.is_stalled(Dir::Up);
         let frames = match self.back_end.waits() {
+            _ if stalled => false,
             Waits::Here => self.starved.is_none(),
             Waits::OnHost => self.dry && !self.pausing(),
         };
         let mut interests = self.back_end.interests(Wanted { frames });
-        if self.starved.is_some() {
+        if self.starved.is_some() && !stalled {
             let within = interests.within.map(|within| within.max(PAUSE));
             interests.within = if self.back_end.waits() == Waits::OnHost && !frames {
                 Some(PAUSE)
@@ -216,6 +234,10 @@ impl Service for NetService {
 
     fn is_drained(&self) -> bool {
         true
+    }
+
+    fn lane(&mut self) -> &mut Lane {
+        &mut self.lane
     }
 
     fn trouble(&mut self) -> Option<String> {

@@ -87,8 +87,8 @@ impl Clients {
                 Progress::Gone => return false,
                 Progress::Waiting => {}
                 Progress::Asked(Ok(request)) => {
-                    client.answer = line(&answer(request));
                     client.stays = request == Request::StopNow;
+                    client.answer = line(&answer(request));
                 }
                 Progress::Asked(Err(why)) => client.answer = line(&Reply::Error(why)),
             }
@@ -172,7 +172,11 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_lines_are_answered_with_an_error() {
-        for text in ["\"no-such-thing\"\n".to_owned(), "\n".to_owned(), "x".repeat(300)] {
+        for text in [
+            "\"no-such-thing\"\n".to_owned(),
+            "\n".to_owned(),
+            "x".repeat(MAX_REQUEST + 44),
+        ] {
             let (_folder, listener, connect) = pair();
             let (mut clients, now) = (Clients::default(), Instant::now());
             let mut client = connect();

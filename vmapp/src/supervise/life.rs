@@ -304,6 +304,8 @@ impl Life {
                 let steps = self.io.ready();
                 self.follow(steps, now)
             }
+            // The supervisor's own business.
+            FromApp::Injected { .. } | FromApp::Stopping { .. } | FromApp::Continued => Vec::new(),
             FromApp::Escape(Escape::PowerButton) => self.power_button(),
             FromApp::Escape(Escape::End) => self.stop("escape key", now),
             FromApp::Warning(text) => vec![Action::Warn(plain(&text))],

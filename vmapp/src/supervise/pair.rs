@@ -14,6 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use shared::abi::counters::{AppCounter, VmmCounter};
 use shared::abi::words::APP_HEARTBEAT;
 use shared::mem::Memory;
+use shared::msg::fault::Order;
 use shared::msg::handover::{FdRole, FromApp, ToApp, ToVmm};
 use shared::spec::MachineSpec;
 use std::ffi::OsStr;
@@ -85,14 +86,22 @@ pub struct Pair {
 
 impl Pair {
     /// Starts both workers and hands everything over. From then on only words and deaths come.
-    pub fn start(config: &Config, host: &HostDevices) -> Result<Self, StartError> {
+    pub fn start(config: &Config, host: &HostDevices, faults: Vec<Order>) -> Result<Self, StartError> {
         let files = boot_files(config)?;
         let mut spec = config.spec.clone();
         host.disks.measure(&mut spec.disks);
         let memory = SharedMemory::create(&spec.channels()).map_err(StartError::crossing)?;
         let bells = Bells::new().map_err(StartError::crossing)?;
         let heartbeat_ms = heartbeat_ms(config);
-        let app = start_app(Path::new(MYSELF), &memory, &bells, &spec, heartbeat_ms, host)?;
+        let app = start_app(
+            Path::new(MYSELF),
+            &memory,
+            &bells,
+            &spec,
+            heartbeat_ms,
+            faults,
+            host,
+        )?;
         let early = if spec.require_jail {
             Some(jailed(&app)?)
         } else {
@@ -121,7 +130,12 @@ impl Pair {
     }
 
     /// Starts another I/O worker in the place of one that is dead.
-    pub fn replace_app(&mut self, program: Program, host: &HostDevices) -> Result<(), StartError> {
+    pub fn replace_app(
+        &mut self,
+        program: Program,
+        host: &HostDevices,
+        faults: Vec<Order>,
+    ) -> Result<(), StartError> {
         let path = match program {
             Program::Same => PathBuf::from(MYSELF),
             Program::OnDisk => here()?,
@@ -132,6 +146,7 @@ impl Pair {
             &self.bells,
             &self.spec,
             self.heartbeat_ms,
+            faults,
             host,
         )?;
         Ok(())
@@ -198,6 +213,7 @@ fn start_app(
     bells: &Bells,
     spec: &MachineSpec,
     heartbeat_ms: Option<u32>,
+    faults: Vec<Order>,
     host: &HostDevices,
 ) -> Result<Worker, StartError> {
     let fds = common(memory, bells).into_iter().chain(host.fds());
@@ -207,6 +223,7 @@ fn start_app(
         console: host.console.spec().clone(),
         nets: host.nets.specs().to_vec(),
         disks: host.disks.specs().to_vec(),
+        faults,
         fds,
     })
 }

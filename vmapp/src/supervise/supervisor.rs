@@ -12,6 +12,7 @@ use super::watchdog::Watchdog;
 use super::worker::Heard;
 use crate::back::console::escape::key_name;
 use crate::config::Config;
+use crate::fault::armory::{Armory, Deed};
 use crate::observe::report::{Report, SCHEMA, group};
 use crate::observe::wire::{Reply, Request};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,6 +43,9 @@ pub struct Supervisor<'a> {
     resets: u64,
     lines: LineLimit,
     watchdog: Watchdog,
+    /// Scripted faults, and the lines about them: these must not keep others from the log.
+    armory: Armory,
+    injections: LineLimit,
     /// What the next I/O worker is to be.
     program: Program,
 }
@@ -60,6 +64,13 @@ impl<'a> Supervisor<'a> {
             resets: 0,
             lines: LineLimit::default(),
             watchdog: Watchdog::new(config.host.watchdog_ms, Instant::now()),
+            armory: Armory::new(
+                &config.spec,
+                config.host.fault_seed.into(),
+                &config.host.faults,
+                Instant::now(),
+            ),
+            injections: LineLimit::default(),
             program: Program::Same,
         })
     }
@@ -71,7 +82,7 @@ impl<'a> Supervisor<'a> {
         }
         loop {
             let started = Instant::now();
-            let mut pair = Pair::start(self.config, &self.host)?;
+            let mut pair = Pair::start(self.config, &self.host, self.armory.orders())?;
             let verdict = self.live(&mut pair);
             // The workers are dead and reaped before anything else is let go.
             self.host.console.leave();
@@ -136,6 +147,7 @@ impl<'a> Supervisor<'a> {
             pair.vmm.deadline(),
             pair.app.deadline(),
             self.clients.deadline(),
+            self.armory.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -153,19 +165,23 @@ impl<'a> Supervisor<'a> {
                 Asked::Resume => self.resume(life, pair),
             }
         }
-        events.extend(pair.early.take().map(Event::App));
+        if let Some(word) = pair.early.take() {
+            self.hear_of_faults(&word, now);
+            events.push(Event::App(word));
+        }
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
                 Heard::Word(word, fds) => {
                     match word {
                         FromApp::ConsoleClient => self.host.console.keep_client(fds),
                         FromApp::ConsoleClientGone => self.host.console.drop_client(),
-                        _ => {}
+                        _ => self.hear_of_faults(&word, now),
                     }
                     Event::App(word)
                 }
                 Heard::Broke(how) => Event::AppBroke(how),
                 Heard::Died(how) => {
+                    self.armory.continued();
                     // Raw only while a worker is there to put the terminal back should we be killed.
                     self.host.console.leave();
                     Event::AppDied(how)
@@ -185,6 +201,7 @@ impl<'a> Supervisor<'a> {
             });
         }
         self.serve_clients(life, pair, now, &mut events);
+        self.do_faults(pair, now);
         events.push(Event::Tick);
         events
     }
@@ -210,8 +227,53 @@ impl<'a> Supervisor<'a> {
                 events.push(Event::RestartIo);
                 Reply::Done
             }
+            Request::Fault(text) => match self.armory.ask(&text, now) {
+                Ok(answer) => {
+                    pair.app.tell(&ToApp::Faults(self.armory.orders()));
+                    Reply::Text(answer)
+                }
+                Err(error) => Reply::Error(error.to_string()),
+            },
         });
         self.clients = clients;
+    }
+
+    /// What the I/O worker says of scripted faults.
+    fn hear_of_faults(&mut self, word: &FromApp, now: Instant) {
+        match word {
+            FromApp::Injected { injections, progress } => {
+                for line in self.armory.struck(injections, progress) {
+                    self.say_injection(&line);
+                }
+            }
+            FromApp::Stopping { ms } => self.armory.stopping(*ms, now),
+            FromApp::Continued => self.armory.continued(),
+            _ => {}
+        }
+    }
+
+    /// What scripted faults make the supervisor do.
+    fn do_faults(&mut self, pair: &mut Pair, now: Instant) {
+        for (deed, line) in self.armory.due(now) {
+            if let Some(line) = line {
+                self.say_injection(&line);
+            }
+            match deed {
+                Deed::Continue => pair.app.signal(Signal::SIGCONT),
+                Deed::KillVmm => pair.vmm.kill(),
+            }
+        }
+    }
+
+    fn say_injection(&mut self, line: &str) {
+        match self.injections.allow(Instant::now()) {
+            Some(0) => tracing::info!(vm = self.name(), "{line}"),
+            Some(count) => tracing::info!(
+                vm = self.name(),
+                "{count} lines about faults were held back; {line}"
+            ),
+            None => {}
+        }
     }
 
     /// Does one thing; what came of it, if that is not as wanted.
@@ -242,7 +304,7 @@ impl<'a> Supervisor<'a> {
     fn start_app(&mut self, pair: &mut Pair) -> Option<Event> {
         let program = std::mem::replace(&mut self.program, Program::Same);
         self.host.disks.change_worker();
-        let started = pair.replace_app(program, &self.host);
+        let started = pair.replace_app(program, &self.host, self.armory.orders());
         started.err().map(|error| Event::AppDied(error.to_string()))
     }
 
@@ -291,6 +353,7 @@ impl<'a> Supervisor<'a> {
             io_state: life.io().name().to_owned(),
             io_restarts: life.io().restarts(),
             io_last_death: life.io().last_death().map(str::to_owned),
+            faults: self.armory.counts(),
             console_at: self.host.console.at().map(str::to_owned),
             io_worker: group(pair.app_counters().all().map(|(counter, n)| (counter.name(), n))),
             vmm: group(pair.vmm_counters().all().map(|(counter, n)| (counter.name(), n))),

@@ -8,6 +8,7 @@ mod consoles;
 mod ends;
 mod fake_vmm;
 mod faults;
+mod injection;
 mod observe;
 mod restarts;
 mod stage;

@@ -173,6 +173,11 @@ pub(super) const DISK: &[Row] = &[
         "sectors; never beyond the image, which is the back end's check",
     ),
     Row::any("fdatasync", SYS_fdatasync, "a flush"),
+    Row::any(
+        "sendmsg",
+        SYS_sendmsg,
+        "injected faults: the supervisor is told before it dies or stops",
+    ),
     Row::any("lseek", SYS_lseek, "size of a block device; holes of an overlay"),
     Row::any("ftruncate", SYS_ftruncate, "an overlay's maps, made anew"),
     Row::any("fstat", SYS_fstat, "size of an image"),
