@@ -10,6 +10,7 @@ use std::process::Command;
 
 /// Guests in long mode, linked with `rt`: name and root source.
 const LONG: &[(&str, &str)] = &[
+    ("disk", "disk.rs"),
     ("hello", "hello.rs"),
     ("platform", "platform/main.rs"),
     ("reset", "reset.rs"),

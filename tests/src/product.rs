@@ -230,6 +230,15 @@ impl Drop for Vm {
     }
 }
 
+/// Waits until a condition of the host holds.
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "no {what} in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn keep(mut pipe: Box<dyn Read + Send>, text: &Mutex<String>) {
     let mut buffer = [0; 4096];
     while let Ok(len @ 1..) = pipe.read(&mut buffer) {

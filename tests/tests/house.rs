@@ -138,6 +138,29 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn the_table_of_bug_classes_names_tests_that_exist() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, table) = readme.split_once("## Bug classes").unwrap();
+    let (table, _) = table.split_once("| variable |").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() > 15, "only {} rows", rows.len());
+    let sources = sources();
+    let exists = |name: &str| {
+        let function = format!("fn {name}(");
+        let file = [format!("/{name}.rs"), format!("/{name}/mod.rs")];
+        (sources.iter()).any(|source| {
+            source.text.contains(&function) || file.iter().any(|file| source.path.ends_with(file))
+        })
+    };
+    let named = rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2));
+    let missing = named.filter(|name| {
+        let last = name.rsplit("::").next().unwrap_or(name);
+        (last.contains('_') || name.contains("::")) && !last.contains(['/', '=']) && !exists(last)
+    });
+    nobody(missing, "named in tests/README.md, and not there");
+}
+
+#[test]
 fn every_counter_is_counted_somewhere_in_the_product() {
     let mut sources = sources();
     sources.retain(Source::is_product);

@@ -65,7 +65,7 @@ fn bench(script: Script, notify: Notify) -> Bench {
     let vmm = Crossing::new(Side::Vmm, &memory, bells, io);
     let (engine, results) = script.build();
     let (supervisor, socket) = Socket::pair().expect("a socket pair");
-    let ear = Ear::listen(Arc::new(socket), kick_bell, engine.kick_handle()).expect("an ear");
+    let ear = Ear::listen(Arc::new(socket), Some(kick_bell), engine.kick_handle()).expect("an ear");
     let clock = Clock::start();
     let board = Board::new(BoardConfig {
         memory: Arc::new(GuestMemory::new(2 << 20).expect("guest memory")),

@@ -97,8 +97,10 @@ impl Channel {
     /// Writes one slot. The peer sees it after [`flush`](Self::flush).
     pub fn push(&mut self, kind: u16, id: u64, payload: &[u8]) -> Result<(), PushError> {
         let pushed = self.producer.push(kind, id, payload);
-        if matches!(pushed, Err(PushError::Ring(_))) {
-            self.crossing.count_peer_error();
+        match pushed {
+            Ok(()) => self.crossing.moved(),
+            Err(PushError::Ring(_)) => self.crossing.count_peer_error(),
+            Err(_) => {}
         }
         pushed
     }
@@ -106,8 +108,10 @@ impl Channel {
     /// A slot to be filled piecewise. The peer sees it after [`flush`](Self::flush).
     pub fn reserve(&mut self) -> Result<Reservation<'_, Mapped>, PushError> {
         let reserved = self.producer.reserve();
-        if matches!(reserved, Err(PushError::Ring(_))) {
-            self.crossing.count_peer_error();
+        match &reserved {
+            Ok(_) => self.crossing.moved(),
+            Err(PushError::Ring(_)) => self.crossing.count_peer_error(),
+            Err(_) => {}
         }
         reserved
     }
@@ -159,6 +163,9 @@ impl Channel {
     /// stays ours until [`release`](Self::release). An error concerns one slot, or all that the peer published last.
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<SlotHeader>, RingError> {
         let next = self.consumer.next(payload);
+        if matches!(next, Ok(Some(_))) {
+            self.crossing.moved();
+        }
         self.judge(next)
     }
 

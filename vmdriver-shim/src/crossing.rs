@@ -4,7 +4,8 @@
 //! in [`Crossing::sleep`]. The rings are reached through [`Channel`]s, which ring what is owed.
 //!
 //! What must never happen here: a lost wake-up (the order announce, fence, look, sleep is
-//! [`Attention`]'s), a loop that ends only if the peer behaves, or a descriptor starved because the peer keeps us busy.
+//! [`Attention`]'s), a loop that ends only if the peer behaves, a descriptor starved because the peer keeps us busy, or a
+//! core burnt because it signals without end ([`crate::storm`]).
 //!
 //! `notify = select` is the older way, kept to be measured: every look is a poll(2) on the own doorbell, every signal
 //! rings, and nobody spins. The shared words are kept right all the same, so that the same code serves both.
@@ -17,6 +18,7 @@ use crate::counters::Counters;
 use crate::doorbell::{Doorbell, DoorbellError};
 use crate::memory::SharedMemory;
 use crate::spin::Spin;
+use crate::storm::{SPELL, Storm};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -150,6 +152,9 @@ pub struct Crossing {
     bells: Bells,
     notify: Notify,
     spin: Mutex<Spin>,
+    storm: Mutex<Storm>,
+    /// Slots read and written by our channels, for [`Storm`]: in this process's own memory.
+    moved: AtomicU64,
     /// The vmm's; never used on the other side.
     combiner: Mutex<Combiner>,
     /// One bit per channel of the layout.
@@ -184,6 +189,8 @@ impl Crossing {
             bells,
             notify: io.notify,
             spin: Mutex::new(Spin::new(Duration::from_micros(full.into()), Instant::now())),
+            storm: Mutex::default(),
+            moved: AtomicU64::new(0),
             combiner: Mutex::new(Combiner::new(&io, Instant::now())),
             known,
             taken: AtomicU64::new(0),
@@ -265,6 +272,9 @@ impl Crossing {
             self.app_counters.add(AppCounter::Wakeups, 1);
         }
         self.flush_held(VmmCounter::SwitchNetHalt)?;
+        if self.storm().rages(self.moved.load(Relaxed)) {
+            return self.sit_out(limit, also);
+        }
         let start = Instant::now();
         if self.any() || self.spin(start, limit) || !self.attention.announce(Waiting::Asleep) {
             return self.glance(also);
@@ -281,13 +291,21 @@ impl Crossing {
         let work = rung || self.attention.any();
         if work {
             self.policy().woken(start.elapsed());
+            self.storm().woken();
         }
         Ok(Woken { work, ready })
     }
 
-    /// Announces that guest code is about to run which cannot look. True: go. False: there is work, look first.
+    /// Makes [`any`](Self::any) and an engine that looks by itself find nothing for a while, whatever vmapp signals. Who
+    /// says so looks again by itself.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.attention.set_deaf(deaf);
+    }
+
+    /// Announces that guest code is about to run which cannot look. True: go. False: there is work, look first. One that is
+    /// deaf goes without a word, and is not kicked.
     pub fn enter_guest(&self) -> bool {
-        self.attention.announce(Waiting::InGuest)
+        self.attention.deaf() || self.attention.announce(Waiting::InGuest)
     }
 
     /// Withdraws what [`enter_guest`](Self::enter_guest) announced.
@@ -321,6 +339,13 @@ impl Crossing {
 
     pub(crate) fn mem(&self) -> Mapped {
         self.mem.clone()
+    }
+
+    /// A slot was read or written.
+    pub(crate) fn moved(&self) {
+        // A load and a store: were two threads to share a side, a wake-up might count for nothing.
+        self.moved
+            .store(self.moved.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// Puts back bits that were taken by someone who does not serve them.
@@ -383,6 +408,20 @@ impl Crossing {
         self.spin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn storm(&self) -> std::sync::MutexGuard<'_, Storm> {
+        self.storm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sleep with the peer's signals left out: what they were is looked at after it. Nothing is announced, so nobody rings.
+    fn sit_out(&self, limit: Option<Duration>, also: &[Watch]) -> Result<Woken, CrossingError> {
+        let spell = limit.map_or(SPELL, |limit| limit.min(SPELL));
+        let begun = Instant::now();
+        let ready = wait(None, Some(spell), also)?.1;
+        self.count_sleep(begun.elapsed());
+        self.storm().woken();
+        Ok(Woken { work: true, ready })
+    }
+
     /// Looks for a short time; returns whether work came.
     fn spin(&self, start: Instant, limit: Option<Duration>) -> bool {
         let budget = self.policy().budget(start).min(limit.unwrap_or(Duration::MAX));
@@ -409,6 +448,7 @@ impl Crossing {
 
     /// Work without sleep. The other descriptors get their look now and then, lest a busy peer starve them.
     fn glance(&self, also: &[Watch]) -> Result<Woken, CrossingError> {
+        self.storm().woken();
         let round = self.rounds.fetch_add(1, Relaxed);
         let ready = if !also.is_empty() && round.is_multiple_of(ROUNDS_PER_GLANCE) {
             self.poll(Some(Duration::ZERO), also)?.1
@@ -420,20 +460,7 @@ impl Crossing {
 
     /// Waits for the own doorbell and `also`: whether it rings, and which of those are ready.
     fn poll(&self, limit: Option<Duration>, also: &[Watch]) -> Result<(bool, u64), CrossingError> {
-        let mut fds = Vec::with_capacity(also.len() + 1);
-        fds.push(PollFd::new(self.own_bell().as_fd(), PollFlags::POLLIN));
-        fds.extend(also.iter().map(|watch| PollFd::new(watch.fd, watch.events)));
-        match ppoll(&mut fds, limit.map(TimeSpec::from_duration), None) {
-            Ok(0) | Err(Errno::EINTR) => return Ok((false, 0)),
-            Ok(_) => {}
-            Err(e) => return Err(CrossingError::Wait(e.into())),
-        }
-        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
-        let rung = ready.next().unwrap_or(false);
-        let others = ready
-            .zip(0..)
-            .fold(0, |mask, (ready, n)| mask | u64::from(ready) << n);
-        Ok((rung, others))
+        wait(Some(self.own_bell()), limit, also)
     }
 
     fn count_sleep(&self, slept: Duration) {
@@ -452,6 +479,28 @@ impl Crossing {
             self.vmm_counters.add(outcome, 1);
         }
     }
+}
+
+/// Waits for `bell`, if given, and `also`: whether it rings, and which of those are ready.
+fn wait(
+    bell: Option<&Doorbell>,
+    limit: Option<Duration>,
+    also: &[Watch],
+) -> Result<(bool, u64), CrossingError> {
+    let mut fds = Vec::with_capacity(also.len() + 1);
+    fds.extend(bell.map(|bell| PollFd::new(bell.as_fd(), PollFlags::POLLIN)));
+    fds.extend(also.iter().map(|watch| PollFd::new(watch.fd, watch.events)));
+    match ppoll(&mut fds, limit.map(TimeSpec::from_duration), None) {
+        Ok(0) | Err(Errno::EINTR) => return Ok((false, 0)),
+        Ok(_) => {}
+        Err(e) => return Err(CrossingError::Wait(e.into())),
+    }
+    let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
+    let rung = bell.is_some() && ready.next().unwrap_or(false);
+    let others = ready
+        .zip(0..)
+        .fold(0, |mask, (ready, n)| mask | u64::from(ready) << n);
+    Ok((rung, others))
 }
 
 /// The counter of world switches a doorbell rung for this kind of channel goes to.

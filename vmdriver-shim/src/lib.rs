@@ -28,4 +28,5 @@ pub mod jail;
 pub mod memory;
 pub mod spawn;
 mod spin;
+mod storm;
 pub mod tap;

@@ -142,6 +142,8 @@ counters! {
         DiskErrors = "disk.errors",
         /// Guest instructions run, brought up to date at every exit. Zero on an engine that does not count them.
         Instructions = "guest.instructions",
+        /// Times a running guest looked away from vmapp's signals for a while, because looks had taken their share of its time.
+        LooksPutOff = "irq.looks_put_off",
     }
 }
 

@@ -10,6 +10,8 @@
 
 use crate::abi::words::{APP_WAITING, IRQ_BITMAP, PENDING, VMM_WAITING, Waiting};
 use crate::mem::Memory;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Which side of the crossing this code runs on.
@@ -41,6 +43,8 @@ pub struct Attention<M: Memory> {
     own_waiting: usize,
     peer_bits: usize,
     peer_waiting: usize,
+    /// See [`set_deaf`](Attention::set_deaf). In this process's own memory, where no peer can set it.
+    deaf: Arc<AtomicBool>,
 }
 
 impl<M: Memory> Attention<M> {
@@ -56,6 +60,7 @@ impl<M: Memory> Attention<M> {
             own_waiting,
             peer_bits,
             peer_waiting,
+            deaf: Arc::default(),
         }
     }
 
@@ -96,10 +101,21 @@ impl<M: Memory> Attention<M> {
         }
     }
 
-    /// Whether any bit is set for us: one plain load, made for a hot path.
+    /// Whether any bit is set for us: one plain load where none is, made for a hot path.
     #[inline]
     pub fn any(&self) -> bool {
-        self.mem.load_u64(self.own_bits, Relaxed) != 0
+        self.mem.load_u64(self.own_bits, Relaxed) != 0 && !self.deaf()
+    }
+
+    /// Makes this handle and its clones find nothing for a while, whatever the peer signals: the bits stay. Who says so
+    /// looks again by itself; nobody is told to wake us.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.deaf.store(deaf, Relaxed);
+    }
+
+    /// Whether [`any`](Self::any) is to find nothing for now.
+    pub fn deaf(&self) -> bool {
+        self.deaf.load(Relaxed)
     }
 
     /// Takes all bits set for us. What was published before a bit was set is visible after.

@@ -6,12 +6,15 @@
 //! in front of [`run`]. A new device is one function in `devices.rs`, one row in [`TARGETS`] and one `[[bin]]`
 //! there.
 
+mod board;
+mod bound;
 mod console;
 mod devices;
 mod ide;
 mod input;
 mod lance;
 mod nat;
+mod peer_app;
 mod rig;
 mod rings;
 
@@ -26,6 +29,10 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "board",
+        run: board::board,
+    },
     Target {
         name: "i8042",
         run: devices::i8042,
@@ -61,6 +68,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "pci",
         run: devices::pci,
+    },
+    Target {
+        name: "peer_app",
+        run: peer_app::peer_app,
+    },
+    Target {
+        name: "peer_vmm",
+        run: board::peer_vmm,
     },
     Target {
         name: "pic",

@@ -212,6 +212,8 @@ impl DiskService {
 
     /// Publishes the answers that are there, in order; true: there may be more.
     fn complete(&mut self) -> Result<bool, ServeError> {
+        // Then nobody takes an answer any more, and one without room is let go: what it answers is done.
+        let over = self.end != End::NotYet;
         for _ in 0..PER_TURN {
             let pushed = match self.slots.front().copied() {
                 None => {
@@ -229,14 +231,15 @@ impl DiskService {
                     };
                     let pushed = self.push_job(id, &job);
                     match pushed {
-                        Ok(()) => self.done(job),
-                        Err(_) => self.answer = Some(job),
+                        Err(_) if !over => self.answer = Some(job),
+                        Ok(()) | Err(_) => self.done(job),
                     }
                     pushed
                 }
             };
             match pushed {
                 Ok(()) => {}
+                Err(_) if over => {}
                 Err(PushError::Full) if matches!(self.lane.want_credit(), Ok(false)) => continue,
                 // Credit comes with a signal; a broken ring waits for its peer to mend it.
                 Err(_) => return Ok(false),

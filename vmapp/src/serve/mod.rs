@@ -10,8 +10,8 @@
 
 mod attach;
 mod complaints;
-mod console;
-mod control;
+pub mod console;
+pub mod control;
 pub mod disk;
 pub mod net;
 pub mod service;

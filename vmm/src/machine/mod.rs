@@ -16,6 +16,7 @@ mod board;
 mod ear;
 mod forward;
 mod run_loop;
+mod share;
 mod start;
 mod voice;
 

@@ -9,11 +9,15 @@
 //! 4. An order of the supervisor comes at any moment: the ear sets the flag first and kicks after (3).
 //! 5. A timer becomes due: the alarm set before entry gets us out.
 //!
+//! A vmapp that signals without end is looked away from now and then ([`super::share`]): its bits stay set, the vCPU does
+//! not announce itself, and the alarm ends the spell.
+//!
 //! While halted, the same with `Asleep` and the doorbell (in the crossing), the ear's wake descriptor, and the sleep's limit.
 
 use super::board::Board;
 use super::ear::Ear;
 use super::forward::Forwarder;
+use super::share::{SPELL, Share};
 use crate::bus::{Signal, Width};
 use crate::dev::chipset::lapic::{MSR_TSC_DEADLINE, TscScale};
 use crate::dev::uart::Uart;
@@ -41,6 +45,10 @@ pub struct Machine {
     alarm: Option<Ns>,
     nmi_pending: bool,
     forwarder: Option<Forwarder>,
+    /// What looks at vmapp's signals may cost a running guest.
+    share: Share,
+    /// They are put off until then.
+    deaf_until: Option<Ns>,
     /// What the engine had run when the counter was last brought up to date.
     instructions: u64,
 }
@@ -70,6 +78,8 @@ impl Machine {
             alarm: None,
             nmi_pending: false,
             forwarder: None,
+            share: Share::new(clock.now()),
+            deaf_until: None,
             instructions: 0,
         }
     }
@@ -115,10 +125,7 @@ impl Machine {
 
     /// Takes in everything that happened outside the vCPU.
     fn look_up(&mut self, now: Ns) -> Option<Outcome> {
-        if self.crossing.any() {
-            let bits = self.crossing.look();
-            self.board.pull(bits, now);
-        }
+        self.hear(now);
         if self.ear.orders.any() {
             self.ear.orders.seen();
             if self.ear.orders.stop() {
@@ -134,6 +141,31 @@ impl Machine {
         self.board.advance(now);
         self.board.settle();
         self.signals()
+    }
+
+    /// Takes what vmapp has signalled, unless looks have had their share of the guest's time.
+    fn hear(&mut self, now: Ns) {
+        if self.deaf_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.listen_again();
+        if self.crossing.any() {
+            let bits = self.crossing.look();
+            self.board.pull(bits, now);
+            let over = self.clock.now();
+            if self.share.spent(now, over) {
+                self.deaf_until = Some(over.after(SPELL));
+                self.crossing.set_deaf(true);
+                self.count(Count::LooksPutOff);
+            }
+        }
+    }
+
+    /// Looks are put off no more.
+    fn listen_again(&mut self) {
+        if self.deaf_until.take().is_some() {
+            self.crossing.set_deaf(false);
+        }
     }
 
     /// Acts on what devices told the whole machine.
@@ -152,7 +184,13 @@ impl Machine {
 
     fn set_alarm(&mut self, now: Ns) {
         let frames = self.crossing.held_until().map(|at| self.clock.at(at));
-        let due = self.board.deadline().into_iter().chain(frames).min();
+        let due = self
+            .board
+            .deadline()
+            .into_iter()
+            .chain(frames)
+            .chain(self.deaf_until)
+            .min();
         if due != self.alarm {
             self.alarm = due;
             self.engine
@@ -248,6 +286,8 @@ impl Machine {
             Op::Read => value,
             Op::Write(written) => written,
         };
+        // The answer comes with a signal.
+        self.listen_again();
         if let Some(forwarder) = &mut self.forwarder {
             let orders = &self.ear.orders;
             forwarder.forward(port, width.bytes(), op, value, || orders.stop());
@@ -270,6 +310,8 @@ impl Machine {
             if self.alarm.take().is_some() {
                 self.engine.alarm(None);
             }
+            // Nor has a halted guest anything to be spared.
+            self.listen_again();
             let limit = self
                 .board
                 .deadline()
@@ -292,6 +334,7 @@ impl Machine {
     /// Gives vmapp a bounded time to take what the guest printed last.
     fn last_words(&mut self) {
         let end = self.clock.now().after(LAST_WORDS.as_nanos() as u64);
+        self.listen_again();
         loop {
             let now = self.clock.now();
             let bits = self.crossing.look();

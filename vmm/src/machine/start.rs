@@ -136,7 +136,7 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
         vmm: Doorbell::from_fd(fds.take(FdRole::VmmDoorbell)?)?,
         vmm_kick: Doorbell::from_fd(fds.take(FdRole::VmmKick)?)?,
     };
-    let kick_bell = bells.vmm_kick.try_clone()?;
+    let rung = bells.vmm_kick.try_clone()?;
     let boot = boot_files(&spec.boot, &mut fds)?;
     fds.finish()?;
 
@@ -156,6 +156,7 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
         required: spec.require_jail,
     })?;
     shortcomings.extend(lacking.into_iter().map(|wall| format!("vmm: {wall}")));
+    let kick_bell = (!engine.polls()).then_some(rung);
     let ear = Ear::listen(Arc::clone(socket), kick_bell, engine.kick_handle()).map_err(StartError::Ear)?;
     jail::confine(Thread::Vcpu {
         kvm: engine.name() == kvm::NAME,

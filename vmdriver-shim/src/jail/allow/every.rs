@@ -5,8 +5,9 @@ use libc::{
     F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, SIGBUS, SIGSEGV, SYS_brk,
     SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_futex,
     SYS_getpid, SYS_getrandom, SYS_gettid, SYS_kill, SYS_madvise, SYS_mmap, SYS_mprotect, SYS_mremap,
-    SYS_munmap, SYS_poll, SYS_ppoll, SYS_read, SYS_restart_syscall, SYS_rt_sigaction, SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sigaltstack, SYS_tgkill, SYS_write,
+    SYS_munmap, SYS_poll, SYS_ppoll, SYS_preadv2, SYS_read, SYS_restart_syscall, SYS_rt_sigaction,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sigaltstack,
+    SYS_tgkill, SYS_write,
 };
 
 /// Memory that can be run is made before the jail, or never.
@@ -25,9 +26,14 @@ const PRIVATE: Is = Is::Bits {
 /// For every thread of both workers.
 pub(super) const EVERY_THREAD: &[Row] = &[
     Row::any(
+        "preadv2",
+        SYS_preadv2,
+        "doorbells: a read that never waits, whatever the peer does to the shared open file",
+    ),
+    Row::any(
         "read",
         SYS_read,
-        "doorbells, and the host's ends of the I/O worker",
+        "the host's ends of the I/O worker; its own doorbells",
     ),
     Row::any("write", SYS_write, "as read; a panic's message to standard error"),
     Row::any("close", SYS_close, "descriptors that are dropped"),

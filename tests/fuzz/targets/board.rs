@@ -1,0 +1,5 @@
+//! `board` of `tests/src/fuzz` under libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tests::fuzz::run("board", bytes);
+});
