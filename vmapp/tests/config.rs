@@ -254,6 +254,10 @@ fn help_and_usage_errors() {
         &["run", "a", "b"],
         &["run", "a", "--log", "xml"],
         &["stop"],
+        &["fault"],
+        &["fault", "demo"],
+        &["fault", "demo", "--list"],
+        &["fault", "demo", "explode"],
     ] {
         assert_eq!(vmapp("right", wrong).status, 2, "{wrong:?}");
     }
@@ -266,5 +270,21 @@ fn readme_holds_the_table_of_keys_as_explain_prints_it() {
     assert!(
         readme.contains(&table),
         "paste the output of `vmapp explain --markdown` into vmapp/README.md:\n{table}"
+    );
+}
+
+#[test]
+fn faults_are_explained_and_the_readme_holds_their_tables() {
+    insta::assert_snapshot!("fault_list", vmapp("right", &["fault", "--list"]).out);
+    insta::assert_snapshot!("help_fault", vmapp("right", &["fault", "--help"]).out);
+    insta::assert_snapshot!(
+        "explain_faults",
+        vmapp("right", &["explain", "faults.inject"]).out
+    );
+    let readme = include_str!("../README.md");
+    let table = vmapp("right", &["fault", "--list", "--markdown"]).out;
+    assert!(
+        readme.contains(&table),
+        "paste the output of `vmapp fault --list --markdown` into vmapp/README.md:\n{table}"
     );
 }

@@ -162,6 +162,11 @@ impl Channel {
         self.judge(next)
     }
 
+    /// Whether the peer has published what was not read, by one plain load and without judging it.
+    pub fn looks_ready(&self) -> bool {
+        self.consumer.looks_ready()
+    }
+
     /// Gives the oldest `count` slots read back, and signals the peer if it waits for credit.
     pub fn release(&mut self, count: u32) -> Result<(), CrossingError> {
         if self.consumer.release(count) {

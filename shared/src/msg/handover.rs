@@ -111,7 +111,8 @@ pub enum ToApp {
         /// Roles of the descriptors, in order.
         fds: Vec<FdRole>,
     },
-    /// The faults that are armed from now on: those not among them are off, and those known go on where they are.
+    /// The faults that are armed from now on: those not among them are off, and those known go on where they are. Answered
+    /// with [`FromApp::Injected`].
     Faults(Vec<Order>),
     /// Drain what is in the rings (console output above all) to the host and exit.
     Finish,

@@ -1,6 +1,7 @@
 //! `vmapp fault`: what may be typed. What it means is [`spec`](crate::fault::spec)'s.
 
 use super::{WRONG, complain, dispatch, print};
+use crate::config::quoted;
 use crate::fault::list;
 use crate::fault::spec::Spec;
 use clap::Args;
@@ -28,10 +29,10 @@ pub struct FaultArgs {
     #[arg(required_unless_present = "list", value_name = "SPEC")]
     spec: Vec<String>,
     /// Explain every action, filter and point
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with = "name")]
     list: bool,
     /// With --list, as Markdown tables
-    #[arg(long, requires = "list", conflicts_with = "name")]
+    #[arg(long, requires = "list")]
     markdown: bool,
 }
 
@@ -49,7 +50,8 @@ pub fn run(args: &FaultArgs) -> u8 {
     for text in &texts {
         if let Err(error) = text.parse::<Spec>() {
             complain(&format!(
-                "error: {error}\n --> {text}\n = help: {}\n",
+                "error: {error}\n --> {}\n = help: {}\n",
+                quoted(text),
                 error.help()
             ));
             return WRONG;

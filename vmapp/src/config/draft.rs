@@ -259,7 +259,7 @@ fn check_faults(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findings)
         if let Err(error) = armory::applies(fault, &channels) {
             findings.add(
                 entry.place(text.span()),
-                error.to_string(),
+                format!("`faults.inject`: {error}"),
                 "name one of them, or remove `channel`",
             );
         }

@@ -26,7 +26,7 @@ mod syntax;
 pub use device::{DiskDraft, DiskImage, DiskMode, Forward, NetBackend, NetDraft};
 pub use draft::{ConsoleBackend, Draft, HostPaths};
 pub use nearest::nearest;
-pub use report::{MAX_SHOWN, Report};
+pub use report::{MAX_SHOWN, Report, quoted};
 pub use source::MAX_FILE_BYTES;
 
 use gather::Gathered;

@@ -322,7 +322,7 @@ fn faults(row: &Row, value: &Spanned<DeValue<'_>>) -> Result<Vec<Fault>, Vec<Wro
         named(row, element, |text| match text.parse() {
             Ok(Spec::Arm(fault)) => Ok(fault),
             Ok(Spec::Clear | Spec::List) => Err((
-                format!("\"{text}\" is for a VM that runs"),
+                "`clear` and `list` are for a VM that runs".to_owned(),
                 "remove it".to_owned(),
             )),
             Err(error) => Err((error.to_string(), error.help())),

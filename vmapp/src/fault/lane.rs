@@ -217,7 +217,8 @@ impl Lane {
         if self.is_plain() {
             return Ok(());
         }
-        if rung {
+        // A bit that came late, its slots long read, is nobody's chance.
+        if rung && self.channel.looks_ready() {
             let hits = self.faults.chance(Chance::Rung(self.target));
             self.deaf = hits.iter().any(|hit| hit.action == Action::DoorbellLost);
         }

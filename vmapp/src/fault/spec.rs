@@ -5,7 +5,7 @@
 //! a word that is passed over, or a refusal without a way out for its reader.
 
 use super::arm::can_fail;
-use crate::config::nearest;
+use crate::config::{nearest, quoted};
 use shared::msg::fault::{
     Action, Dir, DiskFault, DiskOp, Fault, MAX_BITS, MAX_MS, Pace, Part, Point, Scope, Target,
 };
@@ -249,11 +249,9 @@ impl SpecError {
             Self::Key { nearest, known, .. } => meant(nearest, format!("it has {}", known.join(", "))),
             Self::Twice(_) => "remove one of them".into(),
             Self::Missing { action, form, .. } => format!("write {action} {form}"),
-            Self::Value {
-                key, nearest, takes, ..
-            } => match nearest {
+            Self::Value { key, nearest, .. } => match nearest {
                 Some(word) => format!("did you mean {key}={word}?"),
-                None => format!("write {key}= and {takes}"),
+                None => format!("write {key}={}", example(key)),
             },
             Self::Point { nearest, .. } => meant(
                 nearest,
@@ -282,16 +280,18 @@ impl<'t> Words<'t> {
             .iter()
             .find(|action| action.name == first)
             .ok_or_else(|| SpecError::Action {
-                word: first.into(),
+                word: quoted(first),
                 nearest: nearest(first, ACTIONS.iter().map(|action| action.name)),
             })?;
         let mut values = BTreeMap::new();
         for word in words {
-            let (key, value) = word.split_once('=').ok_or_else(|| SpecError::Bare(word.into()))?;
+            let (key, value) = word
+                .split_once('=')
+                .ok_or_else(|| SpecError::Bare(quoted(word)))?;
             if !facts.keys.contains(&key) {
                 return Err(SpecError::Key {
                     action: facts.name,
-                    key: key.into(),
+                    key: quoted(key),
                     nearest: nearest(key, facts.keys.iter().copied()),
                     known: facts.keys,
                 });
@@ -340,7 +340,7 @@ impl<'t> Words<'t> {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         Err(SpecError::Value {
             key,
-            value: value.into(),
+            value: quoted(value),
             takes: all.join(", "),
             nearest: words
                 .iter()
@@ -372,7 +372,7 @@ impl<'t> Words<'t> {
             Some(target) => Ok(Some(target)),
             None => Err(SpecError::Value {
                 key: "channel",
-                value: value.into(),
+                value: quoted(value),
                 takes: "control, console, net0, net1 ..., disk0, disk1 ...".into(),
                 nearest: nearest(value, ["control", "console", "net0", "disk0"]),
             }),
@@ -388,7 +388,7 @@ impl<'t> Words<'t> {
         by_number
             .or_else(|| Point::ALL.iter().copied().find(|point| point.name() == value))
             .ok_or_else(|| SpecError::Point {
-                value: value.into(),
+                value: quoted(value),
                 nearest: nearest(value, Point::ALL.iter().map(|point| point.name())),
             })
     }
@@ -631,10 +631,25 @@ fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str 
         .map_or("", |(word, _)| word)
 }
 
+/// A right value.
+fn example(key: &str) -> &'static str {
+    match key {
+        "rate" => "0.01",
+        "lba" => "0-2047",
+        "channel" => "net0",
+        "error" => "EIO",
+        "op" => "write",
+        "part" => "payload",
+        "dir" => "up",
+        "seed" | "bits" | "count" | "after_ms" => "1",
+        _ => "100",
+    }
+}
+
 fn wrong(key: &'static str, value: &str, takes: String) -> SpecError {
     SpecError::Value {
         key,
-        value: value.into(),
+        value: quoted(value),
         takes,
         nearest: None,
     }

@@ -95,9 +95,17 @@ impl Faults {
     /// Tells the supervisor what was struck since it was last told. One too busy hears it the next time.
     pub fn tell(&self) {
         let mut armed = self.armed();
-        if armed.news().is_empty() {
-            return;
+        if !armed.news().is_empty() {
+            self.tell_of(&mut armed);
         }
+    }
+
+    /// Tells the supervisor how far every order is: that it is armed, above all.
+    pub fn acknowledge(&self) {
+        self.tell_of(&mut self.armed());
+    }
+
+    fn tell_of(&self, armed: &mut Armed) {
         let Some(socket) = &self.socket else {
             return armed.told();
         };

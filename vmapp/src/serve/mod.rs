@@ -296,6 +296,7 @@ impl<'a> Worker<'a> {
             Received::Message(ToApp::Finish, _) => Told::Finish,
             Received::Message(ToApp::Faults(orders), _) => {
                 self.arm(orders);
+                self.faults.acknowledge();
                 Told::Nothing
             }
             Received::Message(ToApp::Start { .. }, _) => return Err(ServeError::NoStart),

@@ -152,16 +152,20 @@ impl NetService {
 
     fn receive(&mut self, credit: u32) -> bool {
         let most = UP_PER_TURN.min(credit as usize);
-        let (mut frames, mut refused) = (0, 0);
+        let (mut frames, mut refused, mut lost) = (0, 0, 0);
         for _ in 0..most {
-            if self.dry {
+            if self.dry || self.lane.is_stalled(Dir::Up) {
                 break;
             }
             match self.back_end.receive(&mut self.frame) {
                 Received::Frame(bytes) => {
                     self.lane.point(Point::RxFrame);
                     let frame = self.frame.get(..bytes).unwrap_or_default();
-                    frames += u64::from(self.lane.push(Up::Frame as u16, 0, &[frame]).is_ok());
+                    match self.lane.push(Up::Frame as u16, 0, &[frame]) {
+                        Ok(()) => frames += 1,
+                        // Only where a frame came twice.
+                        Err(_) => lost += 1,
+                    }
                 }
                 Received::Dropped => refused += 1,
                 Received::Nothing => self.dry = true,
@@ -169,6 +173,7 @@ impl NetService {
         }
         self.count(AppCounter::NetRx, frames);
         self.count(AppCounter::NetRxRefused, refused);
+        self.count(AppCounter::NetRxNoCredit, lost);
         !self.dry
     }
 

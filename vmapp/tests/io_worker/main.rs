@@ -1,8 +1,11 @@
 //! The I/O worker as a real process with network cards and disks, the test being its supervisor and the vmm.
 
+mod faults;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::msg::disk::{Completion, Down, Request, Status};
+use shared::msg::fault::Order;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, FromApp, NetBackSpec, ToApp};
 use shared::msg::net;
 use shared::ring::Side;
@@ -53,6 +56,7 @@ struct Supervisor {
     memory: SharedMemory,
     bells: Bells,
     crossing: Arc<Crossing>,
+    console: ConsoleSpec,
     fds: Vec<(FdRole, OwnedFd)>,
 }
 
@@ -88,12 +92,20 @@ impl Supervisor {
             crossing: Crossing::new(Side::Vmm, &memory, bells.try_clone().unwrap(), IoSpec::default()),
             memory,
             bells,
+            console: ConsoleSpec::None,
             fds,
         }
     }
 
     /// Starts a worker and hands everything over; it has said Ready.
     fn start(&self, nets: Vec<NetBackSpec>) -> (Child, Socket, Option<FromApp>) {
+        let (child, socket) = self.spawn(nets, Vec::new());
+        let word = hear(&socket);
+        (child, socket, word)
+    }
+
+    /// Starts a worker with faults armed, and hands everything over.
+    fn spawn(&self, nets: Vec<NetBackSpec>, faults: Vec<Order>) -> (Child, Socket) {
         let (ours, theirs) = Socket::pair().unwrap();
         let child = Child::spawn(env!("CARGO_BIN_EXE_vmapp"), ["io-worker"], theirs, true).unwrap();
         let common = [
@@ -107,15 +119,14 @@ impl Supervisor {
         let start = ToApp::Start {
             spec: Box::new(spec()),
             heartbeat_ms: None,
-            console: ConsoleSpec::None,
+            console: self.console.clone(),
             nets,
             disks: vec![DiskBackSpec::Raw, DiskBackSpec::Overlay, DiskBackSpec::Raw],
-            faults: Vec::new(),
+            faults,
             fds: roles,
         };
         ours.send(&start, &fds).unwrap();
-        let word = hear(&ours);
-        (child, ours, word)
+        (child, ours)
     }
 
     fn channel(&self, number: u8) -> Channel {
