@@ -79,9 +79,10 @@ pub fn look(bytes: &[u8], kind: Kind) -> Found {
     };
     let number = u64::from_le_bytes(*head);
     if number == 0 {
-        return match bytes.iter().all(|&byte| byte == 0) {
-            true => Found::Nothing,
-            false => Found::Torn,
+        return if bytes.iter().all(|&byte| byte == 0) {
+            Found::Nothing
+        } else {
+            Found::Torn
         };
     }
     let len = match kind {
@@ -92,9 +93,10 @@ pub fn look(bytes: &[u8], kind: Kind) -> Found {
         return Found::Torn;
     };
     let same = |(word, chunk): (u64, &[u8])| word.to_le_bytes()[..chunk.len()] == *chunk;
-    match words(kind, number).zip(bytes.chunks(8)).all(same) {
-        true => Found::Whole(number),
-        false => Found::Torn,
+    if words(kind, number).zip(bytes.chunks(8)).all(same) {
+        Found::Whole(number)
+    } else {
+        Found::Torn
     }
 }
 

@@ -1,7 +1,5 @@
 //! What the host has heard of the witness in a guest (`linux/witness`): its reports, read off the console as they come.
 
-use std::time::{Duration, Instant};
-
 #[path = "../../linux/witness/format.rs"]
 pub mod format;
 
@@ -63,9 +61,6 @@ pub struct Heard {
     pub write: u64,
     /// The same, of the stream.
     pub gap: u64,
-    /// Longest time between two reports since then.
-    pub silence: Duration,
-    last: Option<Instant>,
     /// Errors in the guest's words.
     pub errors: Vec<String>,
     /// The last word that was said back.
@@ -77,7 +72,7 @@ pub struct Heard {
 impl Heard {
     /// Forgets the longest waits so far.
     pub fn begin(&mut self) {
-        (self.write, self.gap, self.silence) = (0, 0, Duration::ZERO);
+        (self.write, self.gap) = (0, 0);
     }
 
     /// Takes more of the console's output.
@@ -100,10 +95,6 @@ impl Heard {
                 self.reports += 1;
                 self.write = self.write.max(self.report.write);
                 self.gap = self.gap.max(self.report.gap);
-                let now = Instant::now();
-                let silence = self.last.map_or(Duration::ZERO, |last| now - last);
-                self.silence = self.silence.max(silence);
-                self.last = Some(now);
             }
             _ => {}
         }

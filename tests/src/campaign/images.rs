@@ -166,9 +166,10 @@ fn read_slot(file: &File, place: u64) -> io::Result<Vec<u8>> {
 }
 
 fn done(output: &Output) -> io::Result<()> {
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(words(output))),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(words(output)))
     }
 }
 

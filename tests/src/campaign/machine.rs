@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -113,9 +114,10 @@ pub struct Machine {
 impl Machine {
     /// Boots one and waits until its load runs. On the thread in whose network the tap is.
     pub fn boot(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Result<Self, String> {
-        let stream = match plan.net {
-            true => Some(Stream::listen(HOST).map_err(|error| error.to_string())?),
-            false => None,
+        let stream = if plan.net {
+            Some(Stream::listen(HOST).map_err(|error| error.to_string())?)
+        } else {
+            None
         };
         let mut words = "raw=1".to_owned();
         let mut sections = String::new();
@@ -224,8 +226,7 @@ impl Machine {
         let word = self.word;
         let mut typed: Option<Instant> = None;
         self.within(limit, what, |machine| {
-            let held = condition(machine);
-            let done = machine.heard.said == Some(word) && held;
+            let done = machine.heard.said == Some(word) && condition(machine);
             if !done && typed.is_none_or(|at| at.elapsed() > TYPE_AGAIN) {
                 machine.vm.type_in(&format!("say {word}\n"));
                 typed = Some(Instant::now());
@@ -256,9 +257,10 @@ impl Machine {
     /// Runs a vmapp command.
     pub fn command(&self, args: &[&str]) -> Result<(), String> {
         let output = self.vm.vmapp(args);
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!("{args:?}: {}", String::from_utf8_lossy(&output.stderr))),
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)))
         }
     }
 
@@ -309,19 +311,12 @@ impl Machine {
 
     /// Waits for the end of `vmapp run` with this status.
     pub fn ends(&mut self, code: i32) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.vm.ended() {
-                self.look();
-                return match status.code() == Some(code) {
-                    true => Ok(()),
-                    false => Err(format!("{status}, not {code}\n{}", self.words())),
-                };
-            }
-            if began.elapsed() > LIMIT {
-                return Err(format!("no end\n{}", self.words()));
-            }
-            std::thread::sleep(LOOK);
+        let status = ended(&mut self.vm)?;
+        self.look();
+        if status.code() == Some(code) {
+            Ok(())
+        } else {
+            Err(format!("{status}, not {code}\n{}", self.words()))
         }
     }
 
@@ -332,6 +327,18 @@ impl Machine {
     }
 }
 
+/// Waits for the end of a VM.
+pub fn ended(vm: &mut Vm) -> Result<ExitStatus, String> {
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        if let Some(status) = vm.ended() {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(format!("no end\n{}", vm.errors()))
+}
+
 /// Boots once more for nothing but the file system: its journal is replayed, and it is put away. Needed after a VM that was
 /// cut off.
 pub fn mend(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Result<(), String> {
@@ -340,10 +347,11 @@ pub fn mend(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Resul
         ..plan.clone()
     };
     let mut vm = start(&plan, linux, initrd, disks, "mend files=0", "");
-    let status = vm.end();
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("mending: {status}\n{}", vm.errors())),
+    let status = ended(&mut vm)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("mending: {status}\n{}", vm.errors()))
     }
 }
 

@@ -87,9 +87,10 @@ fn run_one(
         match strike(&mut machine, order) {
             Ok(Some(stall)) => {
                 add(&mut score.blows, order.blow.row(), stall);
-                match order.blow.kills() {
-                    true => score.kills += 1,
-                    false => score.stops += 1,
+                if order.blow.kills() {
+                    score.kills += 1
+                } else {
+                    score.stops += 1
                 }
             }
             Ok(None) => score.unreached.push(order.blow.row()),
@@ -149,7 +150,6 @@ fn stall(machine: &Machine) -> Stall {
         write: machine.heard.write,
         gap: machine.heard.gap,
         host: host.map_or(0, |host| host.as_micros() as u64),
-        silence: machine.heard.silence.as_micros() as u64,
     }
 }
 

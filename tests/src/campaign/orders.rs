@@ -180,9 +180,10 @@ impl Iterator for Orders {
 
     fn next(&mut self) -> Option<Order> {
         self.count += 1;
-        let blow = match self.count.is_multiple_of(OUTSIDE) {
-            true => self.outside(),
-            false => self.at_a_point(),
+        let blow = if self.count.is_multiple_of(OUTSIDE) {
+            self.outside()
+        } else {
+            self.at_a_point()
         };
         let seldom = matches!(blow, Blow::KillAt(place) | Blow::StopAt(place, _) if place.is_start() || place.is_typing());
         let after = if seldom { 0 } else { self.below(PASSES) };

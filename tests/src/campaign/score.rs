@@ -13,8 +13,6 @@ pub struct Stall {
     pub gap: u64,
     /// Longest time between two blocks from the guest, by the host's.
     pub host: u64,
-    /// Longest time between two of the guest's reports, by the host's.
-    pub silence: u64,
 }
 
 /// See the module.

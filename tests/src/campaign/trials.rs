@@ -4,7 +4,7 @@
 //! Each lasts until it has struck a few times and the load has gone on under it, and is then off again.
 
 use super::images::Knowledge;
-use super::machine::{Disks, Initrd, Machine, Plan, mend, start};
+use super::machine::{Disks, Initrd, Machine, Plan, ended, mend, start};
 use super::score::{Score, Stall, add};
 use super::{account, begin, stall};
 use crate::linux::Linux;
@@ -247,23 +247,25 @@ fn never_comes_up(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) ->
     let name = format!("{}-loop", plan.name);
     let plan = Plan { name, ..plan.clone() };
     let mut vm = start(&plan, linux, initrd, disks, "mend", "");
-    vm.wait_for("the engine's line", |vm| vm.errors().contains("engine "));
-    let began = Instant::now();
-    for words in [
-        ["fault", &plan.name, "kill at=turn count=1000"].as_slice(),
-        &["restart-io", &plan.name],
-    ] {
-        // Its own success is not to be had: no worker will serve.
-        vm.vmapp(words);
+    let arm = ["fault", &plan.name, "kill at=turn count=1000"];
+    // There is somebody to ask a little after the start.
+    while !vm.vmapp(&arm).status.success() {
+        if let Some(status) = vm.ended() {
+            return Err(format!("{status} before its first worker\n{}", vm.errors()));
+        }
     }
-    let status = vm.end();
+    let began = Instant::now();
+    // Its own success is not to be had: no worker will serve.
+    vm.vmapp(&["restart-io", &plan.name]);
+    let status = ended(&mut vm)?;
     let errors = vm.errors();
     if status.code() != Some(1) || !errors.contains("I/O worker died") {
         return Err(format!("{status}\n{errors}"));
     }
     let took = began.elapsed();
-    match took > Duration::from_millis(500) {
-        true => Ok(()),
-        false => Err(format!("no pause between the deaths: over in {took:?}")),
+    if took > Duration::from_millis(500) {
+        Ok(())
+    } else {
+        Err(format!("no pause between the deaths: over in {took:?}"))
     }
 }
