@@ -45,7 +45,8 @@ kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on E
 bench: build ## measure; writes bench/RESULTS.md
 	@$(CARGO) run --release -p bench -- crossing && $(CARGO) run --release -p bench -- cpu && $(CARGO) run --release -p bench -- boot
 
-fuzz: setup ## coverage-guided fuzzing, SECONDS per target (needs a nightly toolchain; installs cargo-fuzz)
+fuzz: setup ## random instruction streams, then coverage-guided fuzzing, SECONDS each (needs a nightly toolchain; installs cargo-fuzz)
+	@tests/fuzz/streams $(SECONDS)
 	@tests/fuzz/run $(SECONDS)
 
 faults: build ## kill the I/O worker N=1000 times under a guest's load, and whatever else can go wrong; SEED repeats a run

@@ -8,6 +8,7 @@
 //! | [`serve`] | the I/O worker process: one wait loop |
 //! | [`back`] | back ends the worker drives: consoles (network and disks join them) |
 //! | [`observe`] | status, counters, logs |
+//! | [`fault`] | scripted faults: what goes wrong on purpose |
 //!
 //! Nothing here ever maps guest memory or opens `/dev/kvm`.
 

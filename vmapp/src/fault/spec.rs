@@ -4,13 +4,18 @@
 //! One table, [`ACTIONS`], knows every action with its keys. Reading and writing are inverse. What must never happen here:
 //! a word that is passed over, or a refusal without a way out for its reader.
 
+mod actions;
+mod shown;
+
+pub use actions::{ACTIONS, ActionFacts};
+pub use shown::Shown;
+
 use super::arm::can_fail;
 use crate::config::{nearest, quoted};
 use shared::msg::fault::{
     Action, Dir, DiskFault, DiskOp, Fault, MAX_BITS, MAX_MS, Pace, Part, Point, Scope, Target,
 };
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -20,131 +25,6 @@ pub const MAX_SPEC: usize = 256;
 const MAX_DEVICE: u8 = 63;
 /// Largest `every`, `after` and `count`.
 const MAX_COUNT: u64 = u32::MAX as u64;
-
-/// One action, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct ActionFacts {
-    /// The word.
-    pub name: &'static str,
-    /// Its own keys, as they are written; those in brackets may be left out.
-    pub form: &'static str,
-    /// Its own keys and the filters it takes.
-    pub keys: &'static [&'static str],
-    /// What happens, and what the guest should see.
-    pub meaning: &'static str,
-}
-
-/// Every action, in the order of the documents.
-pub const ACTIONS: &[ActionFacts] = &[
-    ActionFacts {
-        name: "drop",
-        form: "",
-        keys: &["channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "a message is lost. A frame: TCP sends it again. A disk request or completion, console bytes: lost for good; \
-                  the guest's driver times out, resets the disk and tries again",
-    },
-    ActionFacts {
-        name: "delay",
-        form: "ms=N",
-        keys: &["ms", "channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "a message arrives so much later, and those behind it not before it: a slow network or disk",
-    },
-    ActionFacts {
-        name: "duplicate",
-        form: "",
-        keys: &["channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "a message arrives twice. A frame: TCP drops the second. A disk request: done twice, its second answer passed \
-                  over. Console bytes: twice",
-    },
-    ActionFacts {
-        name: "reorder",
-        form: "",
-        keys: &["channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "a message arrives after the next, or after 20 ms if there is none. Disk completions out of order break the \
-                  protocol: the vmm passes over them, and the guest's driver times out",
-    },
-    ActionFacts {
-        name: "corrupt",
-        form: "[part=payload|header] [bits=N]",
-        keys: &[
-            "part", "bits", "channel", "dir", "rate", "every", "after", "count", "seed",
-        ],
-        meaning: "bits are flipped, 1 unless bits says more: in the bytes (part=payload), or in kind, flags and id (part=header). \
-                  Frames have checksums; disk data have none, the guest gets or stores wrong sectors",
-    },
-    ActionFacts {
-        name: "truncate",
-        form: "[to=BYTES]",
-        keys: &["to", "channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "a message loses its end: half of it, or all after so many bytes. A disk request is refused, a frame dropped",
-    },
-    ActionFacts {
-        name: "stall",
-        form: "ms=N",
-        keys: &["ms", "channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "from a message on, a direction of its channel is not served so long: the ring fills, nothing is lost",
-    },
-    ActionFacts {
-        name: "disk-error",
-        form: "error=EIO|ENOSPC|short-write|slow [op=read|write|flush] [lba=A-B] [ms=N]",
-        keys: &[
-            "error", "op", "lba", "ms", "channel", "rate", "every", "after", "count", "seed",
-        ],
-        meaning: "the host's disk fails a request at one sector (of those from A to B), stores half of a write and is full, or takes \
-                  ms longer. The guest is told which sector; after a flush that failed none succeeds until the worker is \
-                  restarted",
-    },
-    ActionFacts {
-        name: "doorbell-lost",
-        form: "",
-        keys: &["channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "dir=down: a channel's bit is taken and its ring not looked at until the next; dir=up: the bit is set and a vmm \
-                  that sleeps is not woken. The guest's driver times out unless something else comes",
-    },
-    ActionFacts {
-        name: "irq-lost",
-        form: "",
-        keys: &["channel", "rate", "every", "after", "count", "seed"],
-        meaning: "something is published and its IRQ bit not set: seen with the channel's next, or never",
-    },
-    ActionFacts {
-        name: "irq-spurious",
-        form: "",
-        keys: &["channel", "rate", "every", "after", "count", "seed"],
-        meaning: "after a message either way the IRQ bit is set with nothing published: the vmm looks and finds nothing",
-    },
-    ActionFacts {
-        name: "kill",
-        form: "at=POINT",
-        keys: &["at", "channel", "rate", "every", "after", "count", "seed"],
-        meaning: "the I/O worker dies (SIGKILL) at a point; once, unless count says more",
-    },
-    ActionFacts {
-        name: "stop",
-        form: "at=POINT ms=N",
-        keys: &["at", "ms", "channel", "rate", "every", "after", "count", "seed"],
-        meaning: "the I/O worker stops (SIGSTOP) at a point and goes on after ms; once, unless count says more. Longer than \
-                  io.watchdog_ms, it is taken for hung",
-    },
-    ActionFacts {
-        name: "vmm-kill",
-        form: "[after_ms=N]",
-        keys: &["after_ms"],
-        meaning: "the vmm dies (SIGKILL) now or after so many milliseconds: the VM ends with status 3",
-    },
-    ActionFacts {
-        name: "clear",
-        form: "",
-        keys: &[],
-        meaning: "everything armed is off",
-    },
-    ActionFacts {
-        name: "list",
-        form: "",
-        keys: &[],
-        meaning: "shows what is armed and how often each has struck",
-    },
-];
 
 /// What a text asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +125,9 @@ impl SpecError {
                 meant(nearest, format!("write one of {}", all.join(", ")))
             }
             Self::Bare(word) => format!("write {word}=VALUE, or remove it"),
-            Self::Key { nearest, known, .. } if known.is_empty() => meant(nearest, "remove it".into()),
+            Self::Key {
+                nearest, known: [], ..
+            } => meant(nearest, "remove it".into()),
             Self::Key { nearest, known, .. } => meant(nearest, format!("it has {}", known.join(", "))),
             Self::Twice(_) => "remove one of them".into(),
             Self::Missing { action, form, .. } => format!("write {action} {form}"),
@@ -551,84 +433,6 @@ impl FromStr for Spec {
             seed: words.number("seed", 0, u64::MAX)?,
         }))
     }
-}
-
-/// A fault as [`Spec`] reads it.
-pub struct Shown<'f>(pub &'f Fault);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fault = self.0;
-        f.write_str(fault.action.name())?;
-        match fault.action {
-            Action::Delay { ms } | Action::Stall { ms } => write!(f, " ms={ms}")?,
-            Action::Corrupt { part, bits } => {
-                write!(f, " part={} bits={bits}", word_of(&PARTS, part))?;
-            }
-            Action::Truncate { to: Some(to) } => write!(f, " to={to}")?,
-            Action::DiskError { error, op, lba } => disk_error(f, error, op, lba)?,
-            Action::Kill { at } => write!(f, " at={}", at.name())?,
-            Action::Stop { at, ms } => write!(f, " at={} ms={ms}", at.name())?,
-            Action::VmmKill { after_ms } if after_ms != 0 => write!(f, " after_ms={after_ms}")?,
-            _ => {}
-        }
-        if let Some(channel) = fault.channel {
-            write!(f, " channel={channel}")?;
-        }
-        if let Some(dir) = fault.dir {
-            write!(f, " dir={}", dir.name())?;
-        }
-        match fault.pace {
-            Pace::Every(1) => {}
-            Pace::Every(every) => write!(f, " every={every}")?,
-            Pace::Millionths(1_000_000) => f.write_str(" rate=1")?,
-            Pace::Millionths(rate) => {
-                let digits = format!("{rate:06}");
-                write!(f, " rate=0.{}", digits.trim_end_matches('0'))?;
-            }
-        }
-        if fault.after != 0 {
-            write!(f, " after={}", fault.after)?;
-        }
-        if let Some(count) = fault.count {
-            write!(f, " count={count}")?;
-        }
-        match fault.seed {
-            Some(seed) => write!(f, " seed={seed}"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn disk_error(
-    f: &mut fmt::Formatter<'_>,
-    error: DiskFault,
-    op: Option<DiskOp>,
-    lba: Option<(u64, u64)>,
-) -> fmt::Result {
-    f.write_str(match error {
-        DiskFault::Eio => " error=EIO",
-        DiskFault::Enospc => " error=ENOSPC",
-        DiskFault::ShortWrite => " error=short-write",
-        DiskFault::Slow { .. } => " error=slow",
-    })?;
-    if let Some(op) = op {
-        write!(f, " op={}", word_of(&DISK_OPS, op))?;
-    }
-    if let Some((from, to)) = lba {
-        write!(f, " lba={from}-{to}")?;
-    }
-    match error {
-        DiskFault::Slow { ms } => write!(f, " ms={ms}"),
-        _ => Ok(()),
-    }
-}
-
-fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
-    words
-        .iter()
-        .find(|(_, known)| *known == value)
-        .map_or("", |(word, _)| word)
 }
 
 /// A right value.

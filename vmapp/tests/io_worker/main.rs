@@ -1,6 +1,8 @@
 //! The I/O worker as a real process with network cards and disks, the test being its supervisor and the vmm.
 
+mod armed;
 mod faults;
+mod points;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
