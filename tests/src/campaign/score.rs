@@ -96,7 +96,8 @@ type Time = fn(&Stall) -> u64;
 
 /// Median and longest.
 fn spread(stalls: &[Stall], time: Time) -> String {
-    let mut times: Vec<u64> = stalls.iter().map(time).collect();
+    // Nobody waits for nothing at all: where all are 0 there was no stream.
+    let mut times: Vec<u64> = stalls.iter().map(time).filter(|&time| time != 0).collect();
     times.sort_unstable();
     let Some(&worst) = times.last() else {
         return format!("{:>7} {:>7}", "-", "-");
