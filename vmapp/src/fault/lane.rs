@@ -137,6 +137,7 @@ impl Lane {
     }
 
     /// As [`Channel::push`], the payload in parts.
+    #[inline]
     pub fn push(&mut self, kind: u16, id: u64, parts: &[&[u8]]) -> Result<(), PushError> {
         if !self.is_plain() {
             return self.push_spoilt(kind, id, parts.concat());
@@ -150,11 +151,17 @@ impl Lane {
     }
 
     /// As [`Channel::flush`].
+    #[inline]
     pub fn flush(&mut self) -> Result<(), CrossingError> {
-        if self.is_plain() {
-            self.channel.flush()?;
-            return Ok(());
+        if !self.is_plain() {
+            return self.flush_spoilt();
         }
+        self.channel.flush()?;
+        Ok(())
+    }
+
+    #[cold]
+    fn flush_spoilt(&mut self) -> Result<(), CrossingError> {
         self.pump();
         if self.channel.publish() {
             self.point(Point::Published);
@@ -168,10 +175,16 @@ impl Lane {
     }
 
     /// As [`Channel::next`].
+    #[inline]
     pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<SlotHeader>, RingError> {
         if self.is_plain() {
             return self.channel.next(payload);
         }
+        self.next_spoilt(payload)
+    }
+
+    #[cold]
+    fn next_spoilt(&mut self, payload: &mut Vec<u8>) -> Result<Option<SlotHeader>, RingError> {
         self.engage();
         for _ in 0..PER_LOOK {
             if let Some((message, owed)) = self.down.pop_due(Instant::now()) {
@@ -194,10 +207,16 @@ impl Lane {
 
     /// As [`Channel::release`], of messages got by [`next`](Self::next). Where a message is an answer, its request is given
     /// back with it.
+    #[inline]
     pub fn release(&mut self, count: u32) -> Result<(), CrossingError> {
         if self.is_plain() {
             return self.channel.release(count);
         }
+        self.release_spoilt(count)
+    }
+
+    #[cold]
+    fn release_spoilt(&mut self, count: u32) -> Result<(), CrossingError> {
         self.engage();
         let mut slots = 0_u32;
         for _ in 0..count {
@@ -212,11 +231,17 @@ impl Lane {
     }
 
     /// At the top of every turn; `rung`: the vmm has set this channel's bit. Moves on what has become due.
+    #[inline]
     pub fn begin_turn(&mut self, rung: bool) -> Result<(), CrossingError> {
         self.look_again = None;
         if self.is_plain() {
             return Ok(());
         }
+        self.begin_spoilt_turn(rung)
+    }
+
+    #[cold]
+    fn begin_spoilt_turn(&mut self, rung: bool) -> Result<(), CrossingError> {
         // A bit that came late, its slots long read, is nobody's chance.
         if rung && self.channel.looks_ready() {
             let hits = self.faults.chance(Chance::Rung(self.target));
@@ -320,6 +345,7 @@ impl Lane {
         }
     }
 
+    #[cold]
     fn push_spoilt(&mut self, kind: u16, id: u64, payload: Vec<u8>) -> Result<(), PushError> {
         self.engage();
         let (len, max) = (payload.len(), self.channel.payload_max());

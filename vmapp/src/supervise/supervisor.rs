@@ -165,6 +165,10 @@ impl<'a> Supervisor<'a> {
                 Asked::Resume => self.resume(life, pair),
             }
         }
+        if let Some(word) = pair.early.take() {
+            self.hear_of_faults(&word, now);
+            events.push(Event::App(word));
+        }
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
                 Heard::Word(word, fds) => {
