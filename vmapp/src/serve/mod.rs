@@ -337,13 +337,16 @@ impl<'a> Worker<'a> {
 
 /// A frame is sent once at most: what a worker that died had taken and neither sent nor dropped may be lost.
 fn count_lost_frames(crossing: &Crossing) {
-    use AppCounter::{NetTx, NetTxDropped, NetTxPossiblyLost, NetTxTaken};
     let counters = crossing.app_counters();
-    let known = [NetTx, NetTxDropped, NetTxPossiblyLost].map(|counter| counters.get(counter));
-    let missing = known
-        .into_iter()
-        .fold(counters.get(NetTxTaken), u64::saturating_sub);
-    counters.add(NetTxPossiblyLost, missing);
+    let missing = [
+        AppCounter::NetTx,
+        AppCounter::NetTxDropped,
+        AppCounter::NetTxPossiblyLost,
+    ]
+    .map(|counter| counters.get(counter))
+    .into_iter()
+    .fold(counters.get(AppCounter::NetTxTaken), u64::saturating_sub);
+    counters.add(AppCounter::NetTxPossiblyLost, missing);
 }
 
 /// Place of the supervisor's socket among the watched descriptors.

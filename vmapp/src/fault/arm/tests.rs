@@ -1,3 +1,5 @@
+//! Which chances are struck, as tables.
+
 use super::*;
 use shared::msg::fault::{Fault, Part};
 

@@ -1,3 +1,5 @@
+//! Numbers, counts and timers over the lives of workers that are only told of.
+
 use super::*;
 use shared::msg::fault::Dir;
 use shared::spec::{BootSpec, DiskSpec, EngineChoice, IoSpec, NetSpec, OnReset};

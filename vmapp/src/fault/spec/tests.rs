@@ -1,3 +1,5 @@
+//! What may be written, what it means, and every refusal in its words.
+
 use super::*;
 use proptest::prelude::*;
 
