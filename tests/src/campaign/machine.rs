@@ -104,6 +104,8 @@ pub struct Machine {
     pub stream: Option<Stream>,
     /// When the present worker was first seen.
     pub reborn: Instant,
+    /// Workers that were to die so far.
+    pub deaths: u64,
     /// Errors of the guest that were meant.
     pub forgiven: u64,
     files: bool,
@@ -134,6 +136,7 @@ impl Machine {
             heard: Heard::default(),
             stream,
             reborn: Instant::now(),
+            deaths: 0,
             forgiven: 0,
             files: disks.files.is_ok(),
             word: 0,

@@ -101,12 +101,24 @@ fn run_one(
         }
         tell(score);
     }
-    score.restarts += machine.number("/io_restarts");
+    count_deaths(&machine, score);
     let ended = machine.power_off();
     account(&machine, score);
     ended?;
     score.judge(machine.verify(&disks, Knowledge::All)?);
     Ok(())
+}
+
+/// Takes in how many workers died, by the product's own count: a death that nobody ordered is a failure.
+fn count_deaths(machine: &Machine, score: &mut Score) {
+    let restarts = machine.number("/io_restarts");
+    score.restarts += restarts;
+    if restarts != machine.deaths {
+        let (name, deaths) = (&machine.vm.name, machine.deaths);
+        let last = machine.status().unwrap_or_default()["io_last_death"].clone();
+        let why = format!("{name}: {restarts} restarts, {deaths} ordered; the last death: {last}");
+        score.strays.push(why);
+    }
 }
 
 /// Takes in what the guest has said, after the end or at a failure.
@@ -193,11 +205,13 @@ fn strike(machine: &mut Machine, order: Order) -> Result<Option<Stall>, String> 
     let typed = machine.types(STRIKE_LIMIT, "the blow and a word said back", struck);
     if typed.is_err() && machine.vm.ended().is_none() {
         machine.fault("clear")?;
+        machine.deaths = machine.number("/io_restarts");
         if machine.types(STRIKE_LIMIT, "a word said back", |_| true).is_ok() {
             return Ok(None);
         }
     }
     typed?;
+    machine.deaths += deaths;
     if order.blow.kills() {
         machine.reborn = Instant::now();
     }

@@ -48,6 +48,8 @@ pub struct Score {
     pub stream_breaks: Vec<String>,
     /// VMs that did not go on, or ended otherwise than they should.
     pub hangs: Vec<String>,
+    /// VMs in which another number of workers died than was ordered.
+    pub strays: Vec<String>,
     /// Faults that were armed and never struck.
     pub unreached: Vec<String>,
 }
@@ -64,13 +66,14 @@ impl Score {
     }
 
     /// Everything that must be empty.
-    fn failures(&self) -> [(&'static str, &[String]); 6] {
+    fn failures(&self) -> [(&'static str, &[String]); 7] {
         [
             ("lost acknowledged writes", &self.lost),
             ("torn acknowledged writes", &self.torn),
             ("guest errors", &self.guest_errors),
             ("stream breaks", &self.stream_breaks),
             ("hangs and wrong ends", &self.hangs),
+            ("deaths nobody ordered", &self.strays),
             ("points not reached", &self.unreached),
         ]
     }

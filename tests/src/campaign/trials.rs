@@ -6,7 +6,7 @@
 use super::images::Knowledge;
 use super::machine::{Disks, Initrd, Machine, Plan, ended, mend, start};
 use super::score::{Score, Stall, add};
-use super::{account, begin, stall};
+use super::{account, begin, count_deaths, stall};
 use crate::linux::Linux;
 use crate::product::alive;
 use nix::sys::signal::{Signal, kill};
@@ -159,12 +159,13 @@ fn all_trials(plan: &Plan, machine: &mut Machine, score: &mut Score) -> Result<(
     hangs(machine).map_err(|why| format!("{row}: {why}"))?;
     add(&mut score.trials, row.to_owned(), stall(machine));
     score.kills += 1;
+    machine.deaths += 1;
     let row = "everybody suspended";
     begin(machine)?;
     suspended(machine).map_err(|why| format!("{row}: {why}"))?;
     add(&mut score.trials, row.to_owned(), stall(machine));
     score.stops += 1;
-    score.restarts += machine.number("/io_restarts");
+    count_deaths(machine, score);
     Ok(())
 }
 
