@@ -3,9 +3,11 @@ SHELL   := /bin/bash
 CARGO   ?= cargo
 SECONDS ?= 60
 ENGINE  ?= interp
+N       ?= 1000
+SEED    ?= 1
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo installer test bench suites selftests tcg memtest kvm-unit-tests fuzz lint deny clean
+.PHONY: help setup build demo installer test bench suites selftests tcg memtest kvm-unit-tests fuzz faults lint deny clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +48,9 @@ bench: build ## measure; writes bench/RESULTS.md
 fuzz: setup ## random instruction streams, then coverage-guided fuzzing, SECONDS each (needs a nightly toolchain; installs cargo-fuzz)
 	@tests/fuzz/streams $(SECONDS)
 	@tests/fuzz/run $(SECONDS)
+
+faults: build ## kill the I/O worker N=1000 times under a guest's load, and whatever else can go wrong; SEED repeats a run
+	@tests/linux/fetch && N=$(N) SEED=$(SEED) ENGINE=$(ENGINE) $(CARGO) run --release -p tests --bin faults
 
 lint: setup ## rustfmt and clippy
 	@$(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets -- -D warnings

@@ -23,6 +23,9 @@ const FLAT: &[(&str, &str)] = &[
     ("protected", "flat/protected.rs"),
 ];
 
+/// Programs for a Linux guest.
+const LINUX: &[(&str, &str)] = &[("udp", "udp.rs"), ("witness", "witness/main.rs")];
+
 const OPTIONS: &[&str] = &[
     "--edition=2024",
     "--cap-lints=warn",
@@ -66,10 +69,13 @@ fn main() {
         build.link(source, "link/flat.ld", &elf, &[]);
         build.publish(&format!("{name}.bin"), &build.convert(&["-O", "binary"], &elf));
     }
-    build.publish("udp", &build.linux_program("../linux/udp.rs"));
+    for (name, source) in LINUX {
+        build.publish(name, &build.linux_program(&format!("../linux/{source}")));
+    }
     println!("cargo:rustc-env=GUESTS_DIR={}", build.guests.display());
     println!("cargo:rerun-if-changed=guests");
     println!("cargo:rerun-if-changed=linux/udp.rs");
+    println!("cargo:rerun-if-changed=linux/witness");
     println!("cargo:rerun-if-changed=build.rs");
 }
 

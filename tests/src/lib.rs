@@ -1,6 +1,7 @@
-//! What the whole-product tests share: the fuzzing rig, the product itself, run as a user would, a stock Linux guest, networks
-//! for guests, and a guest on one.
+//! What the whole-product tests share: the fault campaign, the jail's forbidden deeds, the fuzzing rig, the product itself, run
+//! as a user would, a stock Linux guest, networks for guests, and a guest on one.
 
+pub mod campaign;
 pub mod cell;
 pub mod fuzz;
 pub mod linux;

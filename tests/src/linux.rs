@@ -59,6 +59,12 @@ impl Linux {
         self.made.path().join("initrd.img")
     }
 
+    /// Makes another initramfs, `output`, with the content of the folder `top` on top.
+    pub fn initrd_with(&self, top: &Path, output: &Path) {
+        let modules = self.made.path().join("modules");
+        run_script(&self.folder, "linux/initrd", &[output, &modules, top]);
+    }
+
     /// busybox, which runs on the host too.
     pub fn busybox(&self) -> Command {
         Command::new(self.folder.join("busybox"))

@@ -35,7 +35,10 @@ pub fn program(name: &str) -> PathBuf {
     let folder = BUILT.get_or_init(|| {
         let mut folder = std::env::current_exe().expect("a test knows its own path");
         folder.pop();
-        folder.pop();
+        // Tests are in a folder of their own, programs are not.
+        if folder.ends_with("deps") {
+            folder.pop();
+        }
         // Up to date already after `cargo test --workspace`; not after `cargo test -p tests`.
         let mut cargo = Command::new(env!("CARGO"));
         cargo
@@ -128,6 +131,12 @@ impl Vm {
         self.output.lock().expect("no reader panicked").clone()
     }
 
+    /// Console output from byte `at` on; empty if there is none yet.
+    pub fn output_from(&self, at: usize) -> String {
+        let output = self.output.lock().expect("no reader panicked");
+        output.get(at..).unwrap_or_default().to_owned()
+    }
+
     /// Standard error so far.
     pub fn errors(&self) -> String {
         self.errors.lock().expect("no reader panicked").clone()
@@ -194,6 +203,13 @@ impl Vm {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        self.read_to_the_end();
+        Some(status)
     }
 
     /// Collects what an ended VM still had to say.
