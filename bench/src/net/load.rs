@@ -7,6 +7,7 @@ use crate::Outcome;
 use crate::agent::Reception;
 use crate::machines::Running;
 use crate::record::{Better, Sample};
+use crate::stats::Spread;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::path::Path;
@@ -317,38 +318,30 @@ fn ping(near: &Near) -> Outcome<Seen> {
         .args(["ping", "-c", "20", "-i", "0.05", "-W", "5", &machine.to_string()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (lost, times) = parse_ping(&text).ok_or_else(|| format!("ping: {text}"))?;
-    let sample = |name: &str, value: f64| Sample::new(name, "us", Better::Less, value * 1000.0);
-    let mut samples = vec![Sample::new("ping lost", "of 20", Better::Less, lost)];
-    if let Some([least, mean, most]) = times {
-        samples.extend([
-            sample("ping min", least),
-            sample("ping mean", mean),
-            sample("ping max", most),
-        ]);
+    let times = parse_ping(&text);
+    let mut samples = vec![Sample::new(
+        "ping lost",
+        "of 20",
+        Better::Less,
+        20.0 - times.len() as f64,
+    )];
+    if let Some(spread) = Spread::of(times) {
+        let sample = |name: &str, value| Sample::new(name, "us", Better::Less, value);
+        samples.extend([sample("ping p50", spread.median), sample("ping min", spread.min)]);
+        samples.push(Sample::new("ping max", "us", Better::Neither, spread.max));
     }
     Ok(Seen::of(samples))
 }
 
-/// What busybox's ping tells: how many of 20 were lost; smallest, mean and largest time in milliseconds if any came back.
-fn parse_ping(text: &str) -> Option<(f64, Option<[f64; 3]>)> {
-    let received: f64 = text
-        .split_once("transmitted, ")?
-        .1
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()?;
-    let times = text.split_once("min/avg/max = ").and_then(|(_, rest)| {
-        let words: Vec<f64> = rest
-            .split_whitespace()
-            .next()?
-            .split('/')
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        words.try_into().ok()
-    });
-    Some((20.0 - received, times))
+/// The times of all answers, in microseconds, as busybox's ping tells them.
+fn parse_ping(text: &str) -> Vec<f64> {
+    let times = text
+        .lines()
+        .filter_map(|line| line.split_once(" time=")?.1.split_once(" ms"));
+    times
+        .filter_map(|(time, _)| time.parse::<f64>().ok())
+        .map(|ms| ms * 1000.0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -357,12 +350,12 @@ mod tests {
 
     #[test]
     fn ping_is_read_as_busybox_writes_it() {
-        let text = "--- 10.0.0.2 ping statistics ---\n20 packets transmitted, 19 packets received, 5% packet loss\n\
-                    round-trip min/avg/max = 0.201/0.305/1.500 ms\n";
-        assert_eq!(parse_ping(text), Some((1.0, Some([0.201, 0.305, 1.5]))));
-        let none = "20 packets transmitted, 0 packets received, 100% packet loss\n";
-        assert_eq!(parse_ping(none), Some((20.0, None)));
-        assert_eq!(parse_ping("ping: sendto: Network is unreachable"), None);
+        let text = "PING 10.0.0.2 (10.0.0.2): 56 data bytes\n64 bytes from 10.0.0.2: seq=0 ttl=64 time=1.500 ms\n\
+                    64 bytes from 10.0.0.2: seq=2 ttl=64 time=0.201 ms\n\n--- 10.0.0.2 ping statistics ---\n\
+                    3 packets transmitted, 2 packets received, 33% packet loss\n\
+                    round-trip min/avg/max = 0.201/0.850/1.500 ms\n";
+        assert_eq!(parse_ping(text), [1500.0, 201.0]);
+        assert!(parse_ping("ping: sendto: Network is unreachable").is_empty());
     }
 
     #[test]

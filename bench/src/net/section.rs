@@ -52,7 +52,10 @@ fn title(record: &Record) -> String {
     match (key.machine.as_str(), key.configuration.as_str()) {
         ("native", _) => "native (veth)".into(),
         ("raw tap", _) => "raw tap, bare loop".into(),
-        ("qemu", configuration) => format!("QEMU {} TCG, {configuration}", record.program),
+        ("qemu", configuration) => {
+            let version = record.program.split_whitespace().next().unwrap_or_default();
+            format!("QEMU {version} TCG, {configuration}")
+        }
         (machine, configuration) => format!("{machine} {}, {configuration}", key.engine),
     }
 }
@@ -147,7 +150,7 @@ fn datagrams(log: &Log) -> String {
     for value in ["round trip p50", "round trip p99"] {
         rows.push(row(format!("TCP {value}, us"), "round trip".into(), value, 1.0));
     }
-    rows.push(row("ping mean, us".into(), "ping".into(), "ping mean", 1.0));
+    rows.push(row("ping p50, us".into(), "ping".into(), "ping p50", 1.0));
     rows.push(row(
         "processor when idle, % of a core".into(),
         "idle".into(),
