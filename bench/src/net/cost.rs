@@ -113,6 +113,10 @@ pub fn samples(
             ));
         }
     }
+    if let Some(frames) = frames {
+        let each = whole / frames * 1e6;
+        samples.push(Sample::new("cpu a frame", "us", Better::Less, each));
+    }
     samples.push(Sample::new("busy", "cores", Better::Less, whole / wall));
     samples.push(Sample::new(
         "idle share",

@@ -63,7 +63,7 @@ pub struct Options {
     #[arg(long)]
     bytes: Option<u64>,
     /// Mbit/s of the limited stream at which idle shares are compared
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 20.0)]
     rate: f64,
     /// Only this part; may be repeated
     #[arg(long = "part")]

@@ -1,7 +1,9 @@
 //! The section *Net* of the results, from the records of the run alone.
 
+mod ladder;
+
 use super::figures::limited;
-use super::ladder::{Io, MOST, PAPER_NATIVE, RUNGS, TICKS};
+use super::ladder::{Io, MOST, RUNGS, TICKS};
 use super::{DATAGRAMS, Options, WRITE, WRITES};
 use crate::machines::media::Media;
 use crate::record::{Log, Record};
@@ -31,7 +33,13 @@ pub fn write(
     for what in left_out {
         text.push_str(&format!("Left out: {what}\n"));
     }
-    for part in [streams(log), datagrams(log), ladder(log), frame(log), sweeps(log)] {
+    for part in [
+        streams(log),
+        datagrams(log),
+        ladder::write(log),
+        frame(log),
+        sweeps(log),
+    ] {
         text.push('\n');
         text.push_str(&part);
     }
@@ -116,6 +124,9 @@ fn streams(log: &Log) -> String {
             }
         }
     }
+    if rows.is_empty() {
+        return String::new();
+    }
     let raw = "The raw tap has no write size: frames of 1514 bytes, one a system call, to nobody and out of a flood.";
     format!("### Streams\n\n{raw}\n\n{}", table(&heads, &rows))
 }
@@ -158,95 +169,14 @@ fn datagrams(log: &Log) -> String {
         100.0,
     ));
     rows.retain(|row| row.iter().skip(1).any(|cell| cell != "-"));
+    if rows.is_empty() {
+        return String::new();
+    }
     format!(
         "### Datagrams, latency, idleness\n\nReceiving is under a flood: what does not get through is dropped, at the tap or in the \
          card, and counted in the records.\n\n{}",
         table(&heads, &rows)
     )
-}
-
-fn ladder(log: &Log) -> String {
-    let unlimited = format!("tcp transmit {WRITE}");
-    let point = limited(log).unwrap_or_default();
-    let percent =
-        |spread: Option<Spread>| spread.map_or("-".into(), |spread| format!("{:.1}", spread.median * 100.0));
-    let mut rows = Vec::new();
-    let line = |name: &str, machine: &str, configuration: &str, paper: Option<f64>| {
-        let value = |point: &str, value: &str| log.spread(machine, configuration, point, value);
-        vec![
-            name.to_owned(),
-            told(value(&unlimited, "throughput")),
-            told(value(&unlimited, "crossings")),
-            told(value(&unlimited, "card interrupts")),
-            told(value("round trip", "round trip p50")),
-            told(value(&point, "throughput")),
-            percent(value(&point, "idle share")),
-            paper.map_or("-".into(), |paper| format!("{paper:.1}")),
-        ]
-    };
-    for rung in &RUNGS {
-        let configuration = rung.io.name();
-        if log.find("worldswitch", &configuration, &unlimited).is_some() {
-            rows.push(line(rung.name, "worldswitch", &configuration, rung.paper));
-        }
-    }
-    rows.push(line("QEMU pcnet, TCG", "qemu", "pcnet", None));
-    rows.push(line("native", "native", "", Some(PAPER_NATIVE)));
-    let heads = [
-        "configuration",
-        "transmit, Mbit/s",
-        "crossings a frame",
-        "card interrupts a frame",
-        "round trip p50, us",
-        "limited, Mbit/s",
-        "idle, %",
-        "paper: idle, %",
-    ];
-    format!(
-        "### The ladder\n\nWrites of {WRITE} bytes, cumulative from the top, then alone. *Idle* is at the limited rate, the same for all \
-         (`{point}`). The paper's are of another machine at 100 Mbit/s: the order and the steps compare, the values do not.\n\n{}\n{}",
-        table(&heads, &rows),
-        verdicts(log, &point)
-    )
-}
-
-/// What each optimisation gained at the equal rate, or that it is not more than the spread.
-fn verdicts(log: &Log, point: &str) -> String {
-    let used = |io: Io| {
-        let spread = log.spread("worldswitch", &io.name(), point, "idle share")?;
-        Some((spread, log.spread("worldswitch", &io.name(), point, "crossings")))
-    };
-    let steps = RUNGS[..4]
-        .windows(2)
-        .map(|pair| (pair[1].name, pair[0].io, pair[1].io));
-    let mut text = String::new();
-    for (name, from, to) in steps {
-        let (Some((before, crossed)), Some((after, crosses))) = (used(from), used(to)) else {
-            continue;
-        };
-        let gain = (after.median - before.median) * 100.0;
-        let verdict = if before.repeats < 2 || after.repeats < 2 {
-            "one repeat: no spread known".to_owned()
-        } else if after.min > before.max || after.max < before.min {
-            "beyond the spread of the repeats".to_owned()
-        } else {
-            "no gain beyond the spread of the repeats on this engine".to_owned()
-        };
-        let crossings = match (crossed, crosses) {
-            (Some(before), Some(after)) => {
-                format!(
-                    "; crossings a frame {} -> {}",
-                    digits(before.median),
-                    digits(after.median)
-                )
-            }
-            _ => String::new(),
-        };
-        text.push_str(&format!(
-            "- {name}: {gain:+.1} points of idle share, {verdict}{crossings}\n"
-        ));
-    }
-    text
 }
 
 /// What one transmitted and one received frame takes, where we can count it.
@@ -273,6 +203,7 @@ fn frame(log: &Log) -> String {
         "vmapp kicks",
         "vcpu cpu a frame",
         "vmapp cpu a frame",
+        "cpu a frame",
         "combining delay p50",
         "combining delay p99",
         "combining delay max",
@@ -286,8 +217,11 @@ fn frame(log: &Log) -> String {
         rows.push([vec![format!("{name}{unit}")], cells.to_vec()].concat());
     }
     rows.retain(|row| row.iter().skip(1).any(|cell| cell != "-"));
-    let bare = [("transmit", "write 1514"), ("receive", "read 1514")]
-        .map(|(_, point)| told(log.spread("raw tap", "", point, "loop cpu a frame")));
+    if rows.is_empty() {
+        return String::new();
+    }
+    let bare = ["write 1514", "read 1514"];
+    let bare = bare.map(|point| told(log.spread("raw tap", "", point, "loop cpu a frame")));
     rows.push([vec!["a bare loop's cpu a frame, us".into()], bare.to_vec()].concat());
     format!(
         "### One frame\n\nOf the default configuration; a delay is the upper edge of its group in the histogram (1000: that or more).\n\n{}",
