@@ -198,7 +198,7 @@ fn on_a_tap() {
     let linux = Linux::get();
     match linux {
         Ok(linux) => {
-            std::fs::copy(linux.kernel(), folder.join("vmlinuz")).expect("a copy");
+            std::fs::copy(linux.image(), folder.join("vmlinuz")).expect("a copy");
             std::fs::copy(linux.initrd(), folder.join("initrd.img")).expect("a copy");
             std::fs::write(folder.join("check"), "sha256sum /file\n").expect("a script for the guest");
             write!(

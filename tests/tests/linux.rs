@@ -23,7 +23,7 @@ fn a_debian_kernel_boots_to_a_shell_finds_its_machine_in_order_and_keeps_the_hos
         Ok(linux) => linux,
         Err(why) => return skip("linux", why),
     };
-    let mut vm = Vm::configured("debian", &linux.config("debian", "", ""));
+    let mut vm = Vm::configured("debian", &linux.config_of_image("debian", "", ""));
     if let Err(why) = vm.fast_engine() {
         return skip("linux", &why);
     }
@@ -49,7 +49,7 @@ fn a_debian_kernel_boots_through_its_real_mode_setup_and_the_bios() {
         Ok(linux) => linux,
         Err(why) => return skip("linux-real16", why),
     };
-    let config = linux.config("debian-real16", "selfcheck", "");
+    let config = linux.config_of_image("debian-real16", "selfcheck", "");
     let mut vm = Vm::configured(
         "debian-real16",
         &config.replace("[boot]", "[boot]\nentry = \"real16\""),

@@ -106,6 +106,7 @@ impl Supervisor {
         let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = common.into_iter().chain(own).unzip();
         let start = ToApp::Start {
             spec: Box::new(spec()),
+            heartbeat_ms: None,
             console: ConsoleSpec::None,
             nets,
             disks: vec![DiskBackSpec::Raw, DiskBackSpec::Overlay, DiskBackSpec::Raw],

@@ -97,6 +97,8 @@ pub enum ToApp {
     Start {
         /// The machine, as the vmm has it.
         spec: Box<MachineSpec>,
+        /// How often it must show that its loop turns, in milliseconds, if anybody looks.
+        heartbeat_ms: Option<u32>,
         /// What the console's descriptors are.
         console: ConsoleSpec,
         /// The back end of each network card, as many as `spec.nets`.
@@ -118,6 +120,10 @@ pub enum FromApp {
     Ready,
     /// The user typed the escape key and then this.
     Escape(Escape),
+    /// A client of a `socket:` console, with its connection: the next worker is given it.
+    ConsoleClient,
+    /// The client of the console is gone.
+    ConsoleClientGone,
     /// Something the user should know (a peer that breaks the rules, a full disk). The worker limits their rate.
     Warning(String),
     /// Cannot go on; the process ends after this.

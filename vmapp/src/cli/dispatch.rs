@@ -28,6 +28,11 @@ pub fn stop(name: &str, now: bool) -> u8 {
     observe::stop(name, now)
 }
 
+/// `vmapp restart-io`.
+pub fn restart_io(name: &str) -> u8 {
+    observe::restart_io(name)
+}
+
 /// The hidden `io-worker`.
 pub fn io_worker() -> u8 {
     serve::worker()

@@ -91,6 +91,11 @@ enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// Replaces a running VM's I/O worker by a new one, of the program now on disk; the guest goes on
+    RestartIo {
+        /// Name of the VM
+        name: String,
+    },
     /// Makes and looks after disk images of VMs that do not run
     Disk {
         #[command(subcommand)]
@@ -167,6 +172,7 @@ fn run(command: Command) -> u8 {
         Command::List => dispatch::list(),
         Command::Status { name, json, watch } => dispatch::status(&name, json, watch),
         Command::Stop { name, now } => dispatch::stop(&name, now),
+        Command::RestartIo { name } => dispatch::restart_io(&name),
         Command::Disk { command } => disk::run(&command),
         Command::IoWorker => dispatch::io_worker(),
     }

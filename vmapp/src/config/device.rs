@@ -3,14 +3,13 @@
 //! A form is a function from text to a value, or to what is wrong and what to write. What must never happen here: opening
 //! anything.
 
+use crate::back::net::tap::{MAX_NAME, is_name};
 use shared::spec::{DiskSpec, MAX_NETS, NetSpec};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// Most forwards of one card: each is a descriptor in the workers' start record.
 pub const MAX_FORWARDS: usize = 16;
-/// Longest name of an interface: IFNAMSIZ without its zero (netdevice(7)).
-const MAX_INTERFACE: usize = 15;
 /// First half of addresses made here: the locally administered block QEMU uses for guests.
 const MAC_PREFIX: [u8; 3] = [0x52, 0x54, 0x00];
 
@@ -181,17 +180,12 @@ pub fn mac(text: &str) -> Result<[u8; 6], Refusal> {
 
 /// The name of an interface, as the kernel takes it.
 pub fn interface(text: &str) -> Result<String, Refusal> {
-    let right = (1..=MAX_INTERFACE).contains(&text.len())
-        && ![".", ".."].contains(&text)
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte));
-    if right {
+    if is_name(text) {
         return Ok(text.to_owned());
     }
     Err((
         "not the name of an interface".into(),
-        format!("write 1 to {MAX_INTERFACE} characters without spaces and slashes: tap = \"tap0\""),
+        format!("write 1 to {MAX_NAME} characters without spaces and slashes: tap = \"tap0\""),
     ))
 }
 

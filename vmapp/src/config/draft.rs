@@ -54,6 +54,10 @@ pub struct HostPaths {
     pub disks: Vec<DiskDraft>,
     /// The escape key of the console, as the byte a terminal sends: 1 (ctrl-a) to 26 (ctrl-z); none passes every byte.
     pub escape: Option<u8>,
+    /// Milliseconds without a sign of life after which the I/O worker is replaced; 0: never.
+    pub watchdog_ms: u32,
+    /// Deaths of the I/O worker in any 60 s that are followed by another one.
+    pub restart_limit: u32,
 }
 
 /// A Multiboot module.

@@ -6,7 +6,9 @@
 use super::device::DiskImage;
 use super::nearest::nearest;
 use super::source::shown_path;
+use crate::back::disk::open::{self, WrongSize};
 use shared::msg::disk::SECTOR;
+use shared::spec::MAX_SECTORS;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -161,17 +163,20 @@ pub fn disk_image(folder: &Path, text: &str) -> Result<DiskImage, Refusal> {
                 "name a file that the user who starts the VM may read".into(),
             )
         })?;
-    if bytes == 0 || !bytes.is_multiple_of(SECTOR as u64) {
-        let whole = bytes.div_ceil(SECTOR as u64).max(1) * SECTOR as u64;
-        return Err((
-            format!("{shown} has {bytes} bytes, which is not a whole number of {SECTOR}-byte sectors"),
-            format!("a disk image it must be; to lengthen it: truncate -s {whole} {shown}"),
-        ));
+    match open::sectors(bytes) {
+        Ok(sectors) => Ok(DiskImage { path, sectors }),
+        Err(WrongSize::Ragged) => {
+            let whole = bytes.div_ceil(SECTOR as u64).max(1) * SECTOR as u64;
+            Err((
+                format!("{shown} has {bytes} bytes, which is not a whole number of {SECTOR}-byte sectors"),
+                format!("a disk image it must be; to lengthen it: truncate -s {whole} {shown}"),
+            ))
+        }
+        Err(WrongSize::TooLarge) => Err((
+            format!("{shown} has {bytes} bytes, more than an IDE disk"),
+            format!("name an image of at most {} bytes", MAX_SECTORS * SECTOR as u64),
+        )),
     }
-    Ok(DiskImage {
-        path,
-        sectors: bytes / SECTOR as u64,
-    })
 }
 
 fn in_existing_folder(folder: &Path, text: &str) -> Result<PathBuf, Refusal> {

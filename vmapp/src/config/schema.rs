@@ -509,6 +509,32 @@ pub const ROWS: &[Row] = &[
         meaning: "Longest a side that ran dry spins before it sleeps, in microseconds; 0 never spins.",
         example: "50",
     },
+    Row {
+        key: "io.watchdog_ms",
+        kind: Kind::Integer {
+            min: 0,
+            max: 600_000,
+            store: |draft, ms| draft.host.watchdog_ms = ms,
+        },
+        default: Fallback::Is("5000"),
+        needs: Needs::Nothing,
+        meaning: "How long the I/O worker may show no sign of life before another takes its place, in milliseconds; less \
+                  than 100 counts as 100, and 0 lets it hang.",
+        example: "2000",
+    },
+    Row {
+        key: "io.restart_limit",
+        kind: Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+            store: |draft, deaths| draft.host.restart_limit = deaths,
+        },
+        default: Fallback::Is("10"),
+        needs: Needs::Nothing,
+        meaning: "How often the I/O worker may die in any 60 s and be replaced, while the guest waits; one death more ends \
+                  the VM. 0 lets the first one end it.",
+        example: "100",
+    },
 ];
 
 impl std::fmt::Debug for Row {

@@ -44,6 +44,14 @@ pub enum ClientError {
     /// It is still there.
     #[error("the VM did not end within {} s", .0.as_secs())]
     Lives(Duration),
+    /// No other I/O worker came.
+    #[error("no new I/O worker serves after {} s: it is {state}; the VM's log says why", .limit.as_secs())]
+    NoWorker {
+        /// What the I/O worker is about.
+        state: String,
+        /// How long we waited.
+        limit: Duration,
+    },
     /// Our own output.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

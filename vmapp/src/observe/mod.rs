@@ -43,6 +43,11 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long `stop --now` waits for the end: the supervisor's own limits for a vmm and a terminal that do not obey, and some.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long `restart-io` waits for another I/O worker: one that does not fit is followed by one that does.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// Time between two looks for it.
+const RESTART_RECHECK: Duration = Duration::from_millis(10);
+
 /// Up to the top left corner, and erase everything: `--watch` on a terminal.
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[J";
 
@@ -115,6 +120,28 @@ pub fn stop(name: &str, now: bool) -> u8 {
         let answer = ask(&dir, name, Request::StopNow)?;
         wait_for_end(answer.stream, END_LIMIT)?;
         print(&format!("{name}: ended\n"))
+    }))
+}
+
+/// `vmapp restart-io`: returns when another I/O worker serves.
+pub fn restart_io(name: &str) -> u8 {
+    finish(RuntimeDir::open().map_err(ClientError::from).and_then(|dir| {
+        let before = get(&dir, name)?;
+        ask(&dir, name, Request::RestartIo)?;
+        let until = Instant::now() + RESTART_LIMIT;
+        loop {
+            let now = get(&dir, name)?;
+            if now.io_state == "serving" && now.io_worker_pid != before.io_worker_pid {
+                return print(&format!("{name}: I/O worker {} serves\n", now.io_worker_pid));
+            }
+            if Instant::now() >= until {
+                return Err(ClientError::NoWorker {
+                    state: now.io_state,
+                    limit: RESTART_LIMIT,
+                });
+            }
+            std::thread::sleep(RESTART_RECHECK);
+        }
     }))
 }
 

@@ -3,6 +3,7 @@
 //! ```json
 //! { "schema": 1, "name": "demo", "state": "running", "pid": 4711,
 //!   "engine": "kvm", "engine_why": "...", "uptime_s": 12.5, "memory_bytes": 536870912, "resets": 0,
+//!   "vmm_pid": 4713, "io_worker_pid": 4712, "io_state": "serving", "io_restarts": 0, "io_last_death": null,
 //!   "console_at": "/dev/pts/7",
 //!   "exits": { "port": 10, "mmio": 0, ... }, "irq": { ... }, "world_switches": { "console": 3, ... },
 //!   "doorbells": { ... }, "halt": { ... }, "console": { ... }, "peer": { "errors": 0 }, "bus": { ... },
@@ -12,7 +13,8 @@
 //! Groups and members are the counters' public names (`group.what`, see [`shared::abi::counters`]), so a new counter
 //! appears by itself; a key once there keeps its meaning, and a change that breaks that raises `schema`. Counters start
 //! at 0 with each start and each reset of the machine. `state` is `starting`, `running`, `powering-off` (the power
-//! button was pressed by a signal and its grace runs) or `ending`; `engine` is `null` while starting.
+//! button was pressed by a signal and its grace runs) or `ending`; `engine` is `null` while starting. `io_state` is
+//! `starting`, `serving`, `restarting` or `lost`. The I/O workers of one machine share their counters.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +46,16 @@ pub struct Report {
     pub memory_bytes: u64,
     /// Times the guest reset the machine.
     pub resets: u64,
+    /// The vmm's process id.
+    pub vmm_pid: u32,
+    /// The I/O worker's process id; while none runs, that of the last one.
+    pub io_worker_pid: u32,
+    /// What the I/O worker is about.
+    pub io_state: String,
+    /// Times the I/O worker was replaced since the machine's last reset.
+    pub io_restarts: u64,
+    /// How the last I/O worker ended that did.
+    pub io_last_death: Option<String>,
     /// Where the console is, if it has a path.
     pub console_at: Option<String>,
     /// Kept by the I/O worker.
@@ -82,6 +94,11 @@ pub(super) mod tests {
             uptime_s: 12.5,
             memory_bytes: 512 << 20,
             resets: 0,
+            vmm_pid: 4713,
+            io_worker_pid: 4712,
+            io_state: "serving".to_owned(),
+            io_restarts: 0,
+            io_last_death: None,
             console_at: None,
             io_worker: group((0..).zip(AppCounter::ALL).map(|(n, counter)| (counter.name(), n))),
             vmm: group((0..).zip(VmmCounter::ALL).map(|(n, counter)| (counter.name(), n))),
@@ -118,7 +135,7 @@ pub(super) mod tests {
     #[test]
     fn no_counter_group_hides_a_field() {
         let json = serde_json::to_value(sample()).unwrap();
-        let fields = 11;
+        let fields = 16;
         assert_eq!(json.as_object().unwrap().len(), fields + sample().vmm.len());
     }
 }

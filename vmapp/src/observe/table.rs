@@ -72,6 +72,13 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts.push(("uptime", uptime(report.uptime_s)));
     facts.push(("memory", size(report.memory_bytes)));
     facts.push(("resets", report.resets.to_string()));
+    let restarts = match (&report.io_last_death, report.io_restarts) {
+        (Some(how), 1) => format!("; replaced once: it {how}"),
+        (Some(how), count @ 2..) => format!("; replaced {count} times, last because it {how}"),
+        _ => String::new(),
+    };
+    let worker = format!("{}, process {}{restarts}", report.io_state, report.io_worker_pid);
+    facts.push(("I/O worker", worker));
     if let Some(at) = &report.console_at {
         facts.push(("console at", at.clone()));
     }

@@ -19,6 +19,8 @@ pub enum Request {
     PowerButton,
     /// Ends the VM at once.
     StopNow,
+    /// Replaces the I/O worker.
+    RestartIo,
 }
 
 /// What is answered.

@@ -42,6 +42,8 @@ pub struct Attached {
     pub nets: Vec<NetBack>,
     /// Disks, in order.
     pub disks: Vec<DiskBack>,
+    /// Most time between two turns of the wait loop, if the supervisor looks.
+    pub heartbeat: Option<Duration>,
     /// What could not be given up, in words.
     pub shortcomings: Vec<String>,
 }
@@ -75,6 +77,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     let Received::Message(
         ToApp::Start {
             spec,
+            heartbeat_ms,
             console,
             nets,
             disks,
@@ -116,6 +119,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         console_channel,
         nets,
         disks,
+        heartbeat: heartbeat_ms.map(|ms| Duration::from_millis(ms.into())),
         shortcomings,
     })
 }

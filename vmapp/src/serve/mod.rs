@@ -16,6 +16,7 @@ pub mod disk;
 pub mod net;
 pub mod service;
 
+use crate::back::console::ClientNews;
 use crate::back::disk::overlay::OverlayError;
 use attach::{Attached, attach};
 use complaints::Complaints;
@@ -120,6 +121,8 @@ pub fn worker() -> u8 {
 
 /// First of all: die with the supervisor, leave the terminal's signals to it.
 fn enter() -> Result<Socket, ServeError> {
+    // What ps and top show; without it, the name of the link we were started by.
+    nix::sys::prctl::set_name(c"vmapp-io").map_err(ServeError::Signals)?;
     spawn::die_with_parent()?;
     spawn::leave_signals_to_supervisor()?;
     attach::refuse_job_control().map_err(ServeError::Signals)?;
@@ -140,6 +143,8 @@ struct Worker<'a> {
     console: ConsoleService,
     /// All but the console's.
     others: Vec<Box<dyn Service>>,
+    /// Most time between two turns.
+    heartbeat: Option<Duration>,
     complaints: Complaints,
 }
 
@@ -171,6 +176,7 @@ impl<'a> Worker<'a> {
             crossing,
             console,
             others,
+            heartbeat: attached.heartbeat,
             complaints: Complaints::default(),
         })
     }
@@ -199,7 +205,7 @@ impl<'a> Worker<'a> {
             }
             self.report();
             if finishing && !more && self.services().all(|service| service.is_drained()) {
-                return self.finished();
+                return Ok(self.socket.send(&FromApp::Finished, &[])?);
             }
             let told;
             (ready, told) = self.sleep(more)?;
@@ -222,7 +228,11 @@ impl<'a> Worker<'a> {
         let mut watches = vec![Watch::read(self.socket.as_fd())];
         // The bit of the service each watch is for; the supervisor's is for none.
         let mut bits = vec![0];
-        let mut limit = more.then_some(Duration::ZERO);
+        let mut limit = if more {
+            Some(Duration::ZERO)
+        } else {
+            self.heartbeat
+        };
         let others = self.others.iter().map(|service| &**service);
         let services = std::iter::once(&self.console as &dyn Service).chain(others);
         for (number, service) in services.enumerate() {
@@ -263,6 +273,15 @@ impl<'a> Worker<'a> {
         while let Some(asked) = self.console.back_end().asked() {
             self.socket.send(&FromApp::Escape(asked), &[]).ok();
         }
+        match self.console.back_end().client_news() {
+            Some(ClientNews::Here(client)) => {
+                self.socket.send(&FromApp::ConsoleClient, &[client.as_fd()]).ok();
+            }
+            Some(ClientNews::Gone) => {
+                self.socket.send(&FromApp::ConsoleClientGone, &[]).ok();
+            }
+            None => {}
+        }
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);
         let complaint = self.complaints.about(peer_errors, Instant::now());
         let socket = self.socket;
@@ -272,13 +291,6 @@ impl<'a> Worker<'a> {
         {
             socket.send(&FromApp::Warning(text), &[]).ok();
         }
-    }
-
-    /// All is done. A connected client goes back to the supervisor, for the worker after a reset.
-    fn finished(mut self) -> Result<(), ServeError> {
-        let client = self.console.back_end().detach();
-        let fds: Vec<BorrowedFd> = client.iter().map(AsFd::as_fd).collect();
-        Ok(self.socket.send(&FromApp::Finished, &fds)?)
     }
 }
 

@@ -97,15 +97,15 @@ impl HostConsole {
         }
     }
 
-    /// Keeps a socket's client that a finished worker gives back.
+    /// Keeps a socket's client connected from one worker to the next.
     pub fn keep_client(&mut self, fds: Vec<OwnedFd>) {
         if self.spec == ConsoleSpec::Socket {
             self.client = fds.into_iter().next();
         }
     }
 
-    /// The client now belongs to a worker.
-    pub fn lend_client(&mut self) {
+    /// The client has hung up.
+    pub fn drop_client(&mut self) {
         self.client = None;
     }
 

@@ -10,9 +10,11 @@
 //!                                             Over
 //! ```
 //!
-//! The supervisor feeds it every event and does every [`Action`] in order. It must reach `Over` from every state within
-//! bounded time once the end was asked for or a worker died, whatever the workers do or leave undone.
+//! The I/O worker has a life of its own beside it ([`IoWorker`]): as long as there is another one to come, its death changes
+//! no phase. The supervisor feeds every event and does every [`Action`] in order. It must reach `Over` from every state
+//! within bounded time once the end was asked for or the vmm died, whatever the workers do or leave undone.
 
+use super::io_worker::{IoWorker, Step};
 use super::verdict::{FAILED, VMM_DIED, Verdict, plain};
 use shared::msg::handover::{Escape, FromApp, FromVmm, Outcome, ToVmm};
 use std::time::{Duration, Instant};
@@ -40,6 +42,10 @@ pub enum Event {
     AppBroke(String),
     /// The I/O worker's process is gone: how.
     AppDied(String),
+    /// The I/O worker has shown no sign of life for so long.
+    AppSilent(Duration),
+    /// `vmapp restart-io`.
+    RestartIo,
     /// SIGINT, SIGTERM or SIGHUP, by name.
     Signal(&'static str),
     /// `vmapp stop`.
@@ -57,6 +63,12 @@ pub enum Action {
     Tell(Word),
     /// Kill the vmm.
     KillVmm,
+    /// Kill the I/O worker.
+    KillApp,
+    /// Start another I/O worker in the place of a dead one.
+    StartApp,
+    /// The I/O worker serves: the console is its.
+    AppServes,
     /// Tell the I/O worker to drain and exit.
     Finish,
     /// The engine line.
@@ -122,20 +134,24 @@ enum StopReason {
 pub struct Life {
     phase: Phase,
     started: bool,
-    app_alive: bool,
-}
-
-impl Default for Life {
-    fn default() -> Self {
-        Self {
-            phase: Phase::Running,
-            started: false,
-            app_alive: true,
-        }
-    }
+    io: IoWorker,
 }
 
 impl Life {
+    /// Both workers were just started; the I/O worker may die and be replaced `restart_limit` times a minute.
+    pub fn new(restart_limit: u32, now: Instant) -> Self {
+        Self {
+            phase: Phase::Running,
+            started: false,
+            io: IoWorker::new(restart_limit, now),
+        }
+    }
+
+    /// The I/O worker's part.
+    pub fn io(&self) -> &IoWorker {
+        &self.io
+    }
+
     /// The verdict, once over.
     pub fn verdict(&self) -> Option<&Verdict> {
         match &self.phase {
@@ -146,6 +162,11 @@ impl Life {
 
     /// When [`Event::Tick`] is due at the latest.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.until(), self.io.deadline()].into_iter().flatten().min()
+    }
+
+    /// How long the present phase may last.
+    fn until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Asked { until } | Phase::Stopping { until, .. } | Phase::Draining { until, .. } => {
                 Some(until)
@@ -182,9 +203,21 @@ impl Life {
             Event::VmmDied(how) => self.vmm_died(&how, now),
             Event::App(word) => self.app_word(word, now),
             Event::AppBroke(how) => {
-                self.app_gone(&format!("I/O worker broke the protocol: {}", plain(&how)), now)
+                let steps = self.io.broke(&how);
+                self.follow(steps, now)
             }
-            Event::AppDied(how) => self.app_gone(&format!("I/O worker died: {how}"), now),
+            Event::AppDied(how) => {
+                let steps = self.io.died(&how, now);
+                self.follow(steps, now)
+            }
+            Event::AppSilent(since) => {
+                let steps = self.io.silent(since);
+                self.follow(steps, now)
+            }
+            Event::RestartIo => {
+                let steps = self.io.replace();
+                self.follow(steps, now)
+            }
             Event::Signal(name) => self.signal(name, now),
             Event::PowerButton => self.power_button(),
             Event::StopNow => self.stop("vmapp stop --now", now),
@@ -253,7 +286,7 @@ impl Life {
 
     /// The vmm is over: let the console come out, then end.
     fn drain(&mut self, verdict: Verdict, now: Instant) -> Vec<Action> {
-        if !self.app_alive {
+        if self.io.is_lost() {
             self.phase = Phase::Over(verdict);
             return Vec::new();
         }
@@ -261,16 +294,25 @@ impl Life {
             until: now + DRAIN_LIMIT,
             verdict,
         };
+        // One that is still to come is told when it serves.
         vec![Action::Finish]
     }
 
     fn app_word(&mut self, word: FromApp, now: Instant) -> Vec<Action> {
         match word {
-            FromApp::Ready => Vec::new(),
+            FromApp::Ready => {
+                let steps = self.io.ready();
+                self.follow(steps, now)
+            }
             FromApp::Escape(Escape::PowerButton) => self.power_button(),
             FromApp::Escape(Escape::End) => self.stop("escape key", now),
             FromApp::Warning(text) => vec![Action::Warn(plain(&text))],
-            FromApp::Failed(why) => self.app_gone(&format!("I/O worker failed: {}", plain(&why)), now),
+            // The console keeps it.
+            FromApp::ConsoleClient | FromApp::ConsoleClientGone => Vec::new(),
+            FromApp::Failed(why) => {
+                let steps = self.io.failed(&why);
+                self.follow(steps, now)
+            }
             FromApp::Finished => {
                 if let Phase::Draining { verdict, .. } = &self.phase {
                     self.phase = Phase::Over(verdict.clone());
@@ -280,11 +322,30 @@ impl Life {
         }
     }
 
-    /// The I/O worker is no use any more: the VM ends as cleanly as the vmm lets it.
-    fn app_gone(&mut self, reason: &str, now: Instant) -> Vec<Action> {
-        if !std::mem::replace(&mut self.app_alive, false) {
-            return Vec::new();
+    /// What follows from the I/O worker's part.
+    fn follow(&mut self, steps: Vec<Step>, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for step in steps {
+            match step {
+                _ if matches!(self.phase, Phase::Over(_)) => {}
+                Step::Start => actions.push(Action::StartApp),
+                Step::Kill => actions.push(Action::KillApp),
+                Step::Say(text) => actions.push(Action::Say(text)),
+                Step::Warn(text) => actions.push(Action::Warn(text)),
+                Step::Serves => {
+                    actions.push(Action::AppServes);
+                    if matches!(self.phase, Phase::Draining { .. }) {
+                        actions.push(Action::Finish);
+                    }
+                }
+                Step::Lost(why) => actions.extend(self.app_lost(&why, now)),
+            }
         }
+        actions
+    }
+
+    /// There will be no I/O worker any more: the VM ends as cleanly as the vmm lets it.
+    fn app_lost(&mut self, reason: &str, now: Instant) -> Vec<Action> {
         match &self.phase {
             Phase::Running | Phase::Asked { .. } => {
                 self.phase = Phase::Stopping {
@@ -362,9 +423,16 @@ impl Life {
     }
 
     fn tick(&mut self, now: Instant) -> Vec<Action> {
-        if self.deadline().is_none_or(|until| now < until) {
-            return Vec::new();
+        let steps = self.io.tick(now);
+        let mut actions = self.follow(steps, now);
+        if self.until().is_some_and(|until| now >= until) {
+            actions.extend(self.time_over(now));
         }
+        actions
+    }
+
+    /// The present phase has lasted as long as it may.
+    fn time_over(&mut self, now: Instant) -> Vec<Action> {
         match &self.phase {
             Phase::Asked { .. } => {
                 let who = format!("the guest did not power off within {} s", GRACE.as_secs());
@@ -394,9 +462,13 @@ mod tests {
 
     impl Run {
         fn new() -> Self {
+            Self::with_restarts(0)
+        }
+        fn with_restarts(limit: u32) -> Self {
+            let now = Instant::now();
             Self {
-                life: Life::default(),
-                now: Instant::now(),
+                life: Life::new(limit, now),
+                now,
                 done: Vec::new(),
             }
         }
@@ -511,10 +583,9 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_worker_ends_the_vm_without_waiting_for_a_drain() {
+    fn a_worker_lost_for_good_ends_the_vm_without_waiting_for_a_drain() {
         for first in [
             Event::AppDied("killed".into()),
-            Event::AppBroke("not JSON".into()),
             Event::App(FromApp::Failed("no".into())),
         ] {
             let mut run = Run::new();
@@ -532,6 +603,54 @@ mod tests {
         run.on(ended(Outcome::PoweredOff));
         run.on(Event::AppDied("killed".into()));
         assert_eq!(run.verdict().status, 0);
+    }
+
+    #[test]
+    fn a_worker_that_dies_is_replaced_and_the_vm_does_not_change() {
+        let mut run = Run::with_restarts(1);
+        run.on(Event::App(FromApp::Ready));
+        assert_eq!(run.done, [Action::AppServes]);
+        run.on(Event::AppDied("killed".into()));
+        assert!(matches!(&run.done[..], [Action::Warn(_)]), "{:?}", run.done);
+        assert_eq!(run.on(Event::Tick).done, [Action::StartApp]);
+        assert_eq!(run.on(Event::App(FromApp::Ready)).done, [Action::AppServes]);
+        run.on(ended(Outcome::PoweredOff));
+        assert_eq!(run.finish().status, 0);
+    }
+
+    #[test]
+    fn the_next_worker_drains_what_the_last_one_left() {
+        let mut run = Run::with_restarts(1);
+        run.on(Event::App(FromApp::Ready));
+        run.on(ended(Outcome::PoweredOff));
+        run.on(Event::AppDied("killed".into()));
+        assert_eq!(run.on(Event::Tick).done, [Action::StartApp]);
+        run.on(Event::App(FromApp::Ready));
+        assert_eq!(run.done, [Action::AppServes, Action::Finish]);
+        assert_eq!(run.finish().status, 0);
+    }
+
+    #[test]
+    fn both_workers_killed_at_once_is_a_dead_vmm() {
+        let mut run = Run::with_restarts(10);
+        run.on(Event::App(FromApp::Ready));
+        run.on(Event::AppDied("killed".into()));
+        run.on(Event::VmmDied("killed".into()));
+        assert_eq!(run.on(Event::Tick).done, [Action::StartApp]);
+        run.on(Event::App(FromApp::Ready));
+        assert_eq!(run.finish().status, VMM_DIED);
+    }
+
+    #[test]
+    fn a_worker_that_talks_nonsense_or_nothing_is_killed() {
+        for event in [
+            Event::AppBroke("not JSON".into()),
+            Event::AppSilent(Duration::from_secs(5)),
+            Event::RestartIo,
+        ] {
+            let mut run = Run::with_restarts(1);
+            assert_eq!(run.on(event).done, [Action::KillApp]);
+        }
     }
 
     #[test]

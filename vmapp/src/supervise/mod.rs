@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`life`] | what happened in, what to do out: the pure state machine |
 //! | [`supervisor`] | the one poll loop that feeds it and does what it says |
+//! | [`io_worker`], [`watchdog`] | its part about the I/O worker: when it is replaced, and how it is found to hang |
 //! | [`pair`], [`worker`] | one incarnation of the machine; one worker's words and death |
 //! | [`host_console`] | the host's end of the console: terminal, pty, socket, file |
 //! | [`host_net`], [`host_disks`] | taps, captures, ways in; images and their locks |
@@ -22,6 +23,7 @@ pub mod control;
 pub mod host_console;
 pub mod host_disks;
 pub mod host_net;
+pub mod io_worker;
 pub mod life;
 pub mod limit;
 pub mod pair;
@@ -29,6 +31,7 @@ pub mod runtime_dir;
 pub mod signals;
 pub mod supervisor;
 pub mod verdict;
+pub mod watchdog;
 pub mod worker;
 
 use crate::back::disk::open::DiskOpenError;

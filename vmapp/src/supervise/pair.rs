@@ -1,20 +1,29 @@
-//! One incarnation of the machine: the shared memory, the doorbells and the two workers, from spawn to reap.
+//! One incarnation of the machine: the shared memory, the doorbells and the two workers, from spawn to reap. The vmm is one
+//! process; I/O workers come one after the other, each with the same memory, doorbells and descriptors of the host.
 
 use super::StartError;
 use super::host_console::HostConsole;
 use super::host_disks::HostDisks;
 use super::host_net::HostNets;
+use super::watchdog;
 use super::worker::Worker;
 use crate::config::Config;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use shared::abi::counters::{AppCounter, VmmCounter};
+use shared::abi::words::APP_HEARTBEAT;
+use shared::mem::Memory;
 use shared::msg::handover::{FdRole, ToApp, ToVmm};
+use shared::spec::MachineSpec;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use vmdriver_shim::counters::Counters;
 use vmdriver_shim::crossing::Bells;
-use vmdriver_shim::handover::Socket;
+use vmdriver_shim::handover::{HandoverError, Socket};
 use vmdriver_shim::memory::SharedMemory;
 use vmdriver_shim::spawn::Child;
 
@@ -46,6 +55,18 @@ impl HostDevices {
     }
 }
 
+/// This very program, whatever is at its path by now.
+const MYSELF: &str = "/proc/self/exe";
+
+/// Which program the next I/O worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The supervisor's own, which fits for sure.
+    Same,
+    /// What is at the supervisor's path now: another version, perhaps.
+    OnDisk,
+}
+
 /// The workers. Dropped, both are dead and reaped.
 pub struct Pair {
     /// The privileged one.
@@ -53,50 +74,62 @@ pub struct Pair {
     /// The unprivileged one.
     pub app: Worker,
     memory: SharedMemory,
+    bells: Bells,
+    spec: MachineSpec,
+    heartbeat_ms: Option<u32>,
 }
 
 impl Pair {
     /// Starts both workers and hands everything over. From then on only words and deaths come.
-    pub fn start(config: &Config, host: &mut HostDevices) -> Result<Self, StartError> {
+    pub fn start(config: &Config, host: &HostDevices) -> Result<Self, StartError> {
         let files = boot_files(config)?;
         let mut spec = config.spec.clone();
         host.disks.measure(&mut spec.disks);
         let memory = SharedMemory::create(&spec.channels()).map_err(StartError::crossing)?;
         let bells = Bells::new().map_err(StartError::crossing)?;
-        let common = [
-            (FdRole::Memory, memory.fd()),
-            (FdRole::AppDoorbell, bells.app.as_fd()),
-            (FdRole::VmmDoorbell, bells.vmm.as_fd()),
-            (FdRole::VmmKick, bells.vmm_kick.as_fd()),
-        ];
-
-        let here = std::env::current_exe().map_err(StartError::Myself)?;
-        let app = spawn(
-            &here,
-            &["io-worker"],
-            common.into_iter().chain(host.fds()),
-            |fds| ToApp::Start {
-                spec: Box::new(spec.clone()),
-                console: host.console.spec().clone(),
-                nets: host.nets.specs().to_vec(),
-                disks: host.disks.specs().to_vec(),
-                fds,
-            },
-        )?;
-        host.console.lend_client();
+        let heartbeat_ms = heartbeat_ms(config);
+        let app = start_app(Path::new(MYSELF), &memory, &bells, &spec, heartbeat_ms, host)?;
 
         let program = match std::env::var_os(VMM_VARIABLE) {
             Some(program) => PathBuf::from(program),
-            None => here.with_file_name("vmm"),
+            None => here()?.with_file_name("vmm"),
         };
         let files = files.iter().map(|(role, fd)| (*role, fd.as_fd()));
-        let vmm = spawn(&program, &[], common.into_iter().chain(files), |fds| {
-            ToVmm::Start {
-                spec: Box::new(spec.clone()),
-                fds,
-            }
+        let fds = common(&memory, &bells).into_iter().chain(files);
+        let vmm = spawn(&program, &[], fds, |fds| ToVmm::Start {
+            spec: Box::new(spec.clone()),
+            fds,
         })?;
-        Ok(Self { vmm, app, memory })
+        Ok(Self {
+            vmm,
+            app,
+            memory,
+            bells,
+            spec,
+            heartbeat_ms,
+        })
+    }
+
+    /// Starts another I/O worker in the place of one that is dead.
+    pub fn replace_app(&mut self, program: Program, host: &HostDevices) -> Result<(), StartError> {
+        let path = match program {
+            Program::Same => PathBuf::from(MYSELF),
+            Program::OnDisk => here()?,
+        };
+        self.app = start_app(
+            &path,
+            &self.memory,
+            &self.bells,
+            &self.spec,
+            self.heartbeat_ms,
+            host,
+        )?;
+        Ok(())
+    }
+
+    /// The I/O worker's sign of life: changes as long as its loop turns.
+    pub fn heartbeat(&self) -> u64 {
+        self.memory.mem().load_u64(APP_HEARTBEAT, Relaxed)
     }
 
     /// The vmm's counters.
@@ -110,6 +143,51 @@ impl Pair {
     }
 }
 
+/// Where this program is, or was before it was replaced by another version.
+fn here() -> Result<PathBuf, StartError> {
+    const REPLACED: &[u8] = b" (deleted)";
+    let path = std::env::current_exe().map_err(StartError::Myself)?;
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_suffix(REPLACED) {
+        Some(before) if !path.exists() => Ok(PathBuf::from(OsStr::from_bytes(before))),
+        _ => Ok(path),
+    }
+}
+
+fn heartbeat_ms(config: &Config) -> Option<u32> {
+    let pace = watchdog::pace(config.host.watchdog_ms)?;
+    u32::try_from(pace.as_millis()).ok()
+}
+
+/// What both workers get.
+fn common<'a>(memory: &'a SharedMemory, bells: &'a Bells) -> [(FdRole, BorrowedFd<'a>); 4] {
+    [
+        (FdRole::Memory, memory.fd()),
+        (FdRole::AppDoorbell, bells.app.as_fd()),
+        (FdRole::VmmDoorbell, bells.vmm.as_fd()),
+        (FdRole::VmmKick, bells.vmm_kick.as_fd()),
+    ]
+}
+
+fn start_app(
+    program: &Path,
+    memory: &SharedMemory,
+    bells: &Bells,
+    spec: &MachineSpec,
+    heartbeat_ms: Option<u32>,
+    host: &HostDevices,
+) -> Result<Worker, StartError> {
+    let fds = common(memory, bells).into_iter().chain(host.fds());
+    spawn(program, &["io-worker"], fds, |fds| ToApp::Start {
+        spec: Box::new(spec.clone()),
+        heartbeat_ms,
+        console: host.console.spec().clone(),
+        nets: host.nets.specs().to_vec(),
+        disks: host.disks.specs().to_vec(),
+        fds,
+    })
+}
+
 fn spawn<'a, M: serde::Serialize>(
     program: &Path,
     args: &[&str],
@@ -119,7 +197,11 @@ fn spawn<'a, M: serde::Serialize>(
     let (ours, theirs) = Socket::pair().map_err(StartError::crossing)?;
     let child = Child::spawn(program, args, theirs, true).map_err(StartError::crossing)?;
     let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = fds.unzip();
-    ours.send(&start(roles), &fds).map_err(StartError::crossing)?;
+    match ours.send(&start(roles), &fds) {
+        // It died before it listened: how, is heard as of any other.
+        Err(HandoverError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {}
+        sent => sent.map_err(StartError::crossing)?,
+    }
     Ok(Worker::new(child, ours))
 }
 

@@ -4,10 +4,11 @@ use super::StartError;
 use super::control::Clients;
 use super::life::{Action, Event, Life};
 use super::limit::LineLimit;
-use super::pair::{HostDevices, Pair};
+use super::pair::{HostDevices, Pair, Program};
 use super::runtime_dir::Claim;
 use super::signals::{Asked, Signals};
 use super::verdict::Verdict;
+use super::watchdog::Watchdog;
 use super::worker::Heard;
 use crate::back::console::escape::key_name;
 use crate::config::Config;
@@ -40,8 +41,9 @@ pub struct Supervisor<'a> {
     engine: Option<(String, String)>,
     resets: u64,
     lines: LineLimit,
-    /// The present I/O worker serves the console.
-    attached: bool,
+    watchdog: Watchdog,
+    /// What the next I/O worker is to be.
+    program: Program,
 }
 
 impl<'a> Supervisor<'a> {
@@ -57,7 +59,8 @@ impl<'a> Supervisor<'a> {
             engine: None,
             resets: 0,
             lines: LineLimit::default(),
-            attached: false,
+            watchdog: Watchdog::new(config.host.watchdog_ms, Instant::now()),
+            program: Program::Same,
         })
     }
 
@@ -68,11 +71,9 @@ impl<'a> Supervisor<'a> {
         }
         loop {
             let started = Instant::now();
-            let mut pair = Pair::start(self.config, &mut self.host)?;
+            let mut pair = Pair::start(self.config, &self.host)?;
             let verdict = self.live(&mut pair);
-            // Raw only while a worker is there to put the terminal back should we be killed. The workers are dead and
-            // reaped before anything else is let go.
-            self.attached = false;
+            // The workers are dead and reaped before anything else is let go.
             self.host.console.leave();
             drop(pair);
             if !verdict.reset || self.config.spec.on_reset == OnReset::Exit {
@@ -94,7 +95,8 @@ impl<'a> Supervisor<'a> {
 
     /// One incarnation.
     fn live(&mut self, pair: &mut Pair) -> Verdict {
-        let mut life = Life::default();
+        let mut life = Life::new(self.config.host.restart_limit, Instant::now());
+        self.watchdog.restart(Instant::now());
         loop {
             if let Some(verdict) = life.verdict() {
                 return verdict.clone();
@@ -102,10 +104,19 @@ impl<'a> Supervisor<'a> {
             self.wait(&life, pair);
             let now = Instant::now();
             for event in self.events(&life, pair, now) {
-                for action in life.on(event, now) {
-                    self.act(action, pair);
-                }
+                self.take(event, &mut life, pair, now);
             }
+        }
+    }
+
+    fn take(&mut self, event: Event, life: &mut Life, pair: &mut Pair, now: Instant) {
+        let mut actions = life.on(event, now);
+        while !actions.is_empty() {
+            // What cannot be done is an event in its turn.
+            let failed = std::mem::take(&mut actions)
+                .into_iter()
+                .filter_map(|action| self.act(action, pair));
+            actions = failed.flat_map(|event| life.on(event, now)).collect();
         }
     }
 
@@ -121,6 +132,7 @@ impl<'a> Supervisor<'a> {
                 .collect();
         let deadline = [
             life.deadline(),
+            self.watchdog.deadline().filter(|_| life.io().serves()),
             pair.vmm.deadline(),
             pair.app.deadline(),
             self.clients.deadline(),
@@ -137,23 +149,32 @@ impl<'a> Supervisor<'a> {
         while let Some(asked) = self.signals.take_next() {
             match asked {
                 Asked::End(name) => events.push(Event::Signal(name)),
-                Asked::Suspend => self.suspend(pair),
-                Asked::Resume => self.resume(pair),
+                Asked::Suspend => self.suspend(life, pair),
+                Asked::Resume => self.resume(life, pair),
             }
         }
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
                 Heard::Word(word, fds) => {
-                    self.host.console.keep_client(fds);
-                    if word == FromApp::Ready {
-                        self.attached = true;
-                        self.host.console.enter();
+                    match word {
+                        FromApp::ConsoleClient => self.host.console.keep_client(fds),
+                        FromApp::ConsoleClientGone => self.host.console.drop_client(),
+                        _ => {}
                     }
                     Event::App(word)
                 }
                 Heard::Broke(how) => Event::AppBroke(how),
-                Heard::Died(how) => Event::AppDied(how),
+                Heard::Died(how) => {
+                    // Raw only while a worker is there to put the terminal back should we be killed.
+                    self.host.console.leave();
+                    Event::AppDied(how)
+                }
             });
+        }
+        if life.io().serves()
+            && let Some(since) = self.watchdog.look(pair.heartbeat(), now)
+        {
+            events.push(Event::AppSilent(since));
         }
         for heard in pair.vmm.hear::<FromVmm>(now) {
             events.push(match heard {
@@ -183,14 +204,27 @@ impl<'a> Supervisor<'a> {
                 events.push(Event::StopNow);
                 Reply::Done
             }
+            Request::RestartIo => {
+                self.program = Program::OnDisk;
+                events.push(Event::RestartIo);
+                Reply::Done
+            }
         });
         self.clients = clients;
     }
 
-    fn act(&mut self, action: Action, pair: &mut Pair) {
+    /// Does one thing; what came of it, if that is not as wanted.
+    fn act(&mut self, action: Action, pair: &mut Pair) -> Option<Event> {
         match action {
             Action::Tell(word) => pair.vmm.tell(&ToVmm::from(word)),
             Action::KillVmm => pair.vmm.kill(),
+            Action::KillApp => pair.app.kill(),
+            Action::StartApp => return self.start_app(pair),
+            Action::AppServes => {
+                self.program = Program::Same;
+                self.watchdog.restart(Instant::now());
+                self.host.console.enter();
+            }
             Action::Finish => pair.app.tell(&ToApp::Finish),
             Action::Announce { engine, why } => self.announce(engine, why),
             Action::Say(text) => self.say(&text),
@@ -200,6 +234,15 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
+        None
+    }
+
+    /// One that was asked for may be of another version; should it not fit, the one after it is ours.
+    fn start_app(&mut self, pair: &mut Pair) -> Option<Event> {
+        let program = std::mem::replace(&mut self.program, Program::Same);
+        self.host.disks.change_worker();
+        let started = pair.replace_app(program, &self.host);
+        started.err().map(|error| Event::AppDied(error.to_string()))
     }
 
     fn say(&mut self, text: &str) {
@@ -242,6 +285,11 @@ impl<'a> Supervisor<'a> {
             uptime_s: self.begun.elapsed().as_secs_f64(),
             memory_bytes: self.config.spec.memory_bytes,
             resets: self.resets,
+            vmm_pid: pair.vmm.pid(),
+            io_worker_pid: pair.app.pid(),
+            io_state: life.io().name().to_owned(),
+            io_restarts: life.io().restarts(),
+            io_last_death: life.io().last_death().map(str::to_owned),
             console_at: self.host.console.at().map(str::to_owned),
             io_worker: group(pair.app_counters().all().map(|(counter, n)| (counter.name(), n))),
             vmm: group(pair.vmm_counters().all().map(|(counter, n)| (counter.name(), n))),
@@ -249,19 +297,20 @@ impl<'a> Supervisor<'a> {
     }
 
     /// The user suspends the job: the terminal goes back, the workers stop, and then we do, to go on in the line after.
-    fn suspend(&mut self, pair: &mut Pair) {
+    fn suspend(&mut self, life: &Life, pair: &mut Pair) {
         self.host.console.leave();
         pair.vmm.signal(Signal::SIGSTOP);
         pair.app.signal(Signal::SIGSTOP);
         // SIGSTOP cannot be refused; its error would mean that we go on at once, which resuming handles.
         raise(Signal::SIGSTOP).ok();
-        self.resume(pair);
+        self.resume(life, pair);
     }
 
-    fn resume(&mut self, pair: &mut Pair) {
-        if self.attached {
+    fn resume(&mut self, life: &Life, pair: &mut Pair) {
+        if life.io().serves() {
             self.host.console.enter();
         }
+        self.watchdog.restart(Instant::now());
         pair.app.signal(Signal::SIGCONT);
         pair.vmm.signal(Signal::SIGCONT);
     }

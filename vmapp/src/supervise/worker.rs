@@ -46,6 +46,11 @@ impl Worker {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     /// What to wait for.
     pub fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let socket = self.closed.is_none().then(|| self.socket.as_fd());

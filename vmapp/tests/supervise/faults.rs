@@ -29,19 +29,16 @@ fn a_killed_vmm_ends_the_run_with_status_3_within_a_second() {
 }
 
 #[test]
-fn a_killed_io_worker_ends_the_vm_cleanly() {
+fn both_workers_killed_at_once_is_a_dead_vmm() {
     let stage = Stage::new("started;obey", "");
     let mut run = stage.run();
     stage.wait_log("engine fake");
-    kill(stage.worker(), Signal::SIGKILL).unwrap();
-    assert_eq!(run.status(), 1);
-    assert!(
-        stage
-            .log()
-            .contains("I/O worker died: killed by signal 9 (SIGKILL)"),
-        "{}",
-        stage.log()
-    );
+    let (worker, vmm) = (stage.worker(), stage.vmm());
+    run.signal(Signal::SIGSTOP);
+    kill(worker, Signal::SIGKILL).unwrap();
+    kill(vmm, Signal::SIGKILL).unwrap();
+    run.signal(Signal::SIGCONT);
+    assert_eq!(run.status(), 3, "{}", stage.log());
     stage.is_clean();
 }
 

@@ -9,5 +9,6 @@ mod ends;
 mod fake_vmm;
 mod faults;
 mod observe;
+mod restarts;
 mod stage;
 mod terminal;

@@ -177,9 +177,8 @@ fn escape_x_ends_escape_p_presses_escape_h_helps() {
 #[test]
 fn restored_whoever_is_killed() {
     type Victim = fn(&Screen) -> Pid;
-    let table: [(&str, Victim, &str); 3] = [
+    let table: [(&str, Victim, &str); 2] = [
         ("vmm", |screen| screen.stage.vmm(), "exit status: 3"),
-        ("io worker", |screen| screen.stage.worker(), "exit status: 1"),
         ("supervisor", Screen::supervisor, "signal: 9 (SIGKILL)"),
     ];
     for (who, victim, status) in table {
@@ -188,6 +187,20 @@ fn restored_whoever_is_killed() {
         kill(victim(&screen), Signal::SIGKILL).unwrap();
         assert_eq!(screen.end(), status, "{who}: {}", screen.stage.log());
     }
+}
+
+#[test]
+fn the_next_worker_takes_the_terminal_again() {
+    let screen = Screen::new("started;echo;ended \"powered-off\"");
+    screen.wait_raw();
+    kill(screen.stage.worker(), Signal::SIGKILL).unwrap();
+    screen.stage.wait_log("starting another");
+    eventually("another worker", || {
+        (screen.stage.status()["io_state"] == "serving").then_some(())
+    });
+    screen.wait_raw();
+    screen.type_in(b"quit");
+    assert_eq!(screen.end(), "exit status: 0", "{}", screen.stage.log());
 }
 
 #[test]

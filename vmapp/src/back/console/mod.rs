@@ -47,6 +47,15 @@ pub struct Wanted {
     pub output: bool,
 }
 
+/// A client's coming or going.
+#[derive(Debug)]
+pub enum ClientNews {
+    /// Its connection, once more.
+    Here(OwnedFd),
+    /// There is none now.
+    Gone,
+}
+
 /// One console of the host.
 pub trait Console {
     /// Writes from the front of `bytes` (never empty), without blocking.
@@ -63,8 +72,8 @@ pub trait Console {
     fn trouble(&mut self) -> Option<String> {
         None
     }
-    /// Gives up a connection that should outlive this worker.
-    fn detach(&mut self) -> Option<OwnedFd> {
+    /// A client that came or went; each is told once. The supervisor keeps it connected from worker to worker.
+    fn client_news(&mut self) -> Option<ClientNews> {
         None
     }
     /// The supervisor vanished: leave the host as the user had it.

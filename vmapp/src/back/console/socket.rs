@@ -4,7 +4,7 @@
 //! writing half. Output without a client is dropped; a client that does not read makes the guest wait.
 
 use super::host_fd::{HostFd, Io};
-use super::{Console, Wanted, Wrote, both_ways};
+use super::{ClientNews, Console, Wanted, Wrote, both_ways};
 use crate::back::{Interest, Interests};
 use nix::poll::PollFlags;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,6 +15,8 @@ use std::os::unix::net::UnixListener;
 pub struct Socket {
     listener: UnixListener,
     client: Option<HostFd>,
+    /// There is another client, or none, since the last asking.
+    news: bool,
 }
 
 impl Socket {
@@ -22,7 +24,11 @@ impl Socket {
     pub fn new(listener: OwnedFd, client: Option<HostFd>) -> std::io::Result<Self> {
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, client })
+        Ok(Self {
+            listener,
+            client,
+            news: false,
+        })
     }
 
     /// The client, or the next one if there is none.
@@ -30,8 +36,14 @@ impl Socket {
         if self.client.is_none() {
             let (stream, _) = self.listener.accept().ok()?;
             self.client = HostFd::new(stream.into()).ok();
+            self.news = true;
         }
         self.client.as_ref()
+    }
+
+    fn hang_up(&mut self) {
+        self.client = None;
+        self.news = true;
     }
 }
 
@@ -41,7 +53,7 @@ impl Console for Socket {
             Some(Io::Done(count)) => Wrote::Out(count),
             Some(Io::WouldBlock) => Wrote::Blocked,
             Some(Io::Closed | Io::Failed(_)) => {
-                self.client = None;
+                self.hang_up();
                 Wrote::Dropped(bytes.len())
             }
             None => Wrote::Dropped(bytes.len()),
@@ -53,7 +65,7 @@ impl Console for Socket {
             Some(Io::Done(count)) => count,
             Some(Io::WouldBlock) | None => 0,
             Some(Io::Closed | Io::Failed(_)) => {
-                self.client = None;
+                self.hang_up();
                 0
             }
         }
@@ -73,8 +85,14 @@ impl Console for Socket {
         }
     }
 
-    fn detach(&mut self) -> Option<OwnedFd> {
-        self.client.take().map(OwnedFd::from)
+    fn client_news(&mut self) -> Option<ClientNews> {
+        if !std::mem::take(&mut self.news) {
+            return None;
+        }
+        let client = self.client.as_ref();
+        // One that cannot be kept is served all the same, and lost with this worker.
+        let again = client.and_then(|client| client.as_fd().try_clone_to_owned().ok());
+        Some(again.map_or(ClientNews::Gone, ClientNews::Here))
     }
 }
 
@@ -104,7 +122,10 @@ mod tests {
         assert_eq!(&hello, b"hello");
 
         drop(first);
+        assert!(matches!(console.client_news(), Some(ClientNews::Here(_))));
+        assert!(console.client_news().is_none());
         assert_eq!(console.read(&mut got), 0, "the first client's end");
+        assert!(matches!(console.client_news(), Some(ClientNews::Gone)));
         assert_eq!(console.read(&mut got), 3);
         assert_eq!(&got[..3], b"two");
     }

@@ -16,7 +16,7 @@ use shared::msg::disk::SECTOR;
 use shared::spec::MAX_SECTORS;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -145,15 +145,36 @@ pub fn open(path: &Path, writable: bool) -> Result<(OwnedFd, u64), DiskOpenError
     let host = HostFile::new(file.into());
     let mut host = host.map_err(|source| cannot(path, writable, source))?;
     let bytes = host.size().map_err(|source| cannot(path, writable, source))?;
-    let path = path.to_owned();
-    if bytes == 0 || !bytes.is_multiple_of(SECTOR as u64) {
-        return Err(DiskOpenError::Ragged { path, bytes });
-    }
-    let sectors = bytes / SECTOR as u64;
-    if sectors > MAX_SECTORS {
-        return Err(DiskOpenError::TooLarge { path, bytes });
-    }
+    let sectors = sectors(bytes).map_err(|wrong| wrong.of(path, bytes))?;
     Ok((host.into(), sectors))
+}
+
+/// What is wrong with an image's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongSize {
+    /// Not whole sectors, or none.
+    Ragged,
+    /// More than 48-bit addresses reach.
+    TooLarge,
+}
+
+impl WrongSize {
+    fn of(self, path: &Path, bytes: u64) -> DiskOpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Ragged => DiskOpenError::Ragged { path, bytes },
+            Self::TooLarge => DiskOpenError::TooLarge { path, bytes },
+        }
+    }
+}
+
+/// The sectors of an image of so many bytes.
+pub fn sectors(bytes: u64) -> Result<u64, WrongSize> {
+    match bytes / SECTOR as u64 {
+        _ if bytes == 0 || !bytes.is_multiple_of(SECTOR as u64) => Err(WrongSize::Ragged),
+        sectors if sectors > MAX_SECTORS => Err(WrongSize::TooLarge),
+        sectors => Ok(sectors),
+    }
 }
 
 /// Opens the overlay `path` of an open base, locks it for us alone, and checks that the two belong together. One that
@@ -197,6 +218,12 @@ fn check_overlay(file: &mut HostFile, identity: &Identity) -> Result<(), Overlay
 pub fn identity(base: impl AsFd, sectors: u64) -> io::Result<Identity> {
     let file = File::from(base.as_fd().try_clone_to_owned()?);
     Ok(Identity::new(sectors, &file.metadata()?))
+}
+
+/// Opens what `file` has open once more, for reading and writing: another open file description, without a lock.
+pub fn again(file: impl AsFd) -> io::Result<OwnedFd> {
+    let here = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(OpenOptions::new().read(true).write(true).open(here)?.into())
 }
 
 /// Opens an overlay's file, whatever is in it, for us alone.

@@ -26,7 +26,7 @@ const TUN: &str = "/dev/net/tun";
 /// How often the interface is looked at when no frame tells how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest name of an interface (IFNAMSIZ of linux/if.h, less the terminating zero).
-const MAX_NAME: usize = 15;
+pub const MAX_NAME: usize = 15;
 
 /// Why there is no tap. Every text ends in what to type.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -115,14 +115,20 @@ fn make(name: &str, user: &str) -> String {
     format!("ip tuntap add dev {name} mode tap user {user} && ip link set {name} up")
 }
 
+/// Whether this may name a tap: what the kernel takes (dev_valid_name of net/core/dev.c; a `%` would be a pattern), in ASCII,
+/// as every tool shows it.
+pub fn is_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_graphic() && !b"/:%".contains(&byte);
+    (1..=MAX_NAME).contains(&name.len()) && ![".", ".."].contains(&name) && name.bytes().all(good)
+}
+
 /// Attaches to the tap `name` of this network namespace, or makes it and sets it up if the process may; such a one
 /// vanishes with the descriptor. The descriptor does not block.
 ///
 /// The tun-tap crate is not used: it needs a C compiler, cuts names that are too long, does not tell a missing driver
 /// from a missing right, and gives no `OwnedFd` without `unsafe` code here.
 pub fn open(name: &str) -> Result<OwnedFd, TapError> {
-    let bad = |byte: u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/:%".contains(&byte);
-    if name.is_empty() || name.len() > MAX_NAME || name == "." || name == ".." || name.bytes().any(bad) {
+    if !is_name(name) {
         return Err(TapError::Name(name.to_owned()));
     }
     let options = OpenOptions::new()
