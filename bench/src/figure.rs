@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 
-const SIZE: (u32, u32) = (860, 480);
+const SIZE: (u32, u32) = (1000, 480);
 const FONT: &str = "sans-serif";
 
 /// What is told apart by colour; more than so many are told apart no more.
@@ -144,6 +144,7 @@ impl Bars<'_> {
             .disable_x_mesh()
             .x_labels(self.groups.len() * 2 + 1)
             .x_label_formatter(&name)
+            .x_label_style((FONT, 11))
             .y_desc(self.y)
             .axis_desc_style((FONT, 14))
             .draw()
@@ -236,6 +237,19 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         for word in ["one", "two", "theirs"] {
             assert!(text.contains(word), "no {word}");
+        }
+        for count in 1..=9 {
+            let groups = (0..count).map(|n| (format!("group {n}"), vec![Some(1.0)]));
+            let bars = Bars {
+                groups: groups.collect(),
+                ..bars.clone()
+            };
+            assert!(bars.draw(&path).unwrap());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let named = (0..count)
+                .filter(|n| text.contains(&format!("group {n}")))
+                .count();
+            assert_eq!(named, count, "every group has its name below");
         }
     }
 }

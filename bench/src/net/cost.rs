@@ -28,6 +28,8 @@ pub enum Direction {
     Out,
     /// What it receives.
     In,
+    /// None: a stray one would be divided by.
+    Neither,
 }
 
 /// Everything readable about a machine at one moment.
@@ -83,6 +85,7 @@ pub fn samples(
     let counted = counters.as_ref().map(|counters| match direction {
         Direction::Out => counters.grown("/net/tx_frames"),
         Direction::In => counters.grown("/net/rx_frames"),
+        Direction::Neither => 0.0,
     });
     let frames = counted.or(frames).filter(|&frames| frames > 0.0);
     let mut samples = Vec::new();

@@ -121,6 +121,7 @@ impl Load {
         let after = Snapshot::after(machine)?;
         let direction = match self {
             Self::Receive { .. } | Self::DatagramsIn(_) => Direction::In,
+            Self::Idle => Direction::Neither,
             _ => Direction::Out,
         };
         let cost = samples(machine, &before, &after, direction, seen.frames);
