@@ -86,7 +86,7 @@ pub fn command(
          [boot]\nkernel = {:?}\ninitrd = {:?}\ncmdline = {words:?}\n[[net]]\n{net}\n{}\
          [console]\nserial = \"file:console\"\n[io]\n{}\n",
         engine.name(),
-        media.vmlinuz,
+        media.vmlinux,
         media.initrd,
         disk.unwrap_or_default(),
         guest.io,

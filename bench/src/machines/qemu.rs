@@ -47,7 +47,7 @@ pub fn command(guest: &Guest, media: &Media, words: &str, work: &Path) -> Outcom
         .arg("-serial")
         .arg(format!("file:{}", work.join("console").display()))
         .arg("-kernel")
-        .arg(&media.vmlinuz)
+        .arg(&media.vmlinux)
         .arg("-initrd")
         .arg(&media.initrd)
         .args([
