@@ -43,7 +43,8 @@ kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on E
 bench: build ## measure everything, about 45 minutes on an idle machine; as root for the network; writes bench/RESULTS.md and bench/results
 	@for what in crossing cpu memory disk boot net; do $(CARGO) run --quiet --release -p bench -- $$what || exit 1; done
 
-fuzz: setup ## coverage-guided fuzzing, SECONDS per target (needs a nightly toolchain; installs cargo-fuzz)
+fuzz: setup ## random instruction streams, then coverage-guided fuzzing, SECONDS each (needs a nightly toolchain; installs cargo-fuzz)
+	@tests/fuzz/streams $(SECONDS)
 	@tests/fuzz/run $(SECONDS)
 
 lint: setup ## rustfmt and clippy

@@ -183,6 +183,8 @@ pub struct MachineSpec {
     pub debug_exit: Option<u16>,
     /// Whether there is QEMU's test device, for test guests.
     pub test_device: bool,
+    /// Whether a wall of the jail that the host cannot build is an error.
+    pub require_jail: bool,
     /// The crossing's switches.
     pub io: IoSpec,
     /// Network cards, at most [`MAX_NETS`].

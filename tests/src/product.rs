@@ -76,12 +76,19 @@ impl Vm {
 
     /// Starts the machine of a whole configuration file, whose name is `name`.
     pub fn configured(name: &str, text: &str) -> Self {
+        Self::prepared(name, text, |_, _| {})
+    }
+
+    /// The same, `prepare`d: with the command about to be run, and the folder that holds the configuration file and the
+    /// control socket.
+    pub fn prepared(name: &str, text: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Self {
         let runtime = tempfile::tempdir().expect("a temporary folder");
         let config = runtime.path().join("vm.toml");
         std::fs::write(&config, text).expect("a config file");
-        let mut child = command(runtime.path())
-            .arg("run")
-            .arg(&config)
+        let mut command = command(runtime.path());
+        command.arg("run").arg(&config);
+        prepare(&mut command, runtime.path());
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -56,6 +56,7 @@ impl Vmm {
             on_reset: OnReset::Exit,
             debug_exit: None,
             test_device: false,
+            require_jail: false,
             io: IoSpec {
                 notify,
                 ..IoSpec::default()

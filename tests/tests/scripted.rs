@@ -99,6 +99,7 @@ fn spec(io: IoSpec) -> MachineSpec {
         on_reset: OnReset::Exit,
         debug_exit: Some(DEBUG_EXIT),
         test_device: false,
+        require_jail: false,
         io,
         nets: Vec::new(),
         disks: Vec::new(),

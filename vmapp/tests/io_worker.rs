@@ -40,6 +40,7 @@ fn spec() -> MachineSpec {
         on_reset: OnReset::Exit,
         debug_exit: None,
         test_device: false,
+        require_jail: false,
         io: IoSpec::default(),
         nets: vec![NetSpec {
             mac: [2, 0, 0, 0, 0, 1],

@@ -88,7 +88,9 @@ impl From<ExitStatus> for Death {
 }
 
 /// Environment variables a worker sees; everything else of the user's stays out of a process that handles hostile bytes.
-const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_LOG", "NO_COLOR"];
+/// Not RUST_BACKTRACE: a backtrace opens files, and from inside the jail that would kill the worker before it has said what
+/// went wrong.
+const PASSED_ON: [&str; 2] = ["RUST_LOG", "NO_COLOR"];
 /// Our own variables are passed on as well.
 const OWN_PREFIX: &str = "WORLDSWITCH_";
 

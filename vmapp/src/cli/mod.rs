@@ -126,6 +126,9 @@ struct RunArgs {
     /// Log warnings and errors only
     #[arg(long)]
     quiet: bool,
+    /// Refuse to run where a part of the workers' jail is missing; as --set machine.require_jail=true
+    #[arg(long)]
+    require_jail: bool,
 }
 
 /// Form of the log.
@@ -165,10 +168,16 @@ fn run(command: Command) -> u8 {
                 WRONG
             }
         },
-        Command::Run(args) => match args.machine.load() {
-            Some(config) => dispatch::run(&config, args.quiet, args.log),
-            None => WRONG,
-        },
+        Command::Run(mut args) => {
+            if args.require_jail {
+                // After the user's own, so that it holds.
+                args.machine.set.push("machine.require_jail=true".to_owned());
+            }
+            match args.machine.load() {
+                Some(config) => dispatch::run(&config, args.quiet, args.log),
+                None => WRONG,
+            }
+        }
         Command::List => dispatch::list(),
         Command::Status { name, json, watch } => dispatch::status(&name, json, watch),
         Command::Stop { name, now } => dispatch::stop(&name, now),

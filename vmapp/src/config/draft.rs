@@ -84,6 +84,8 @@ pub struct Draft {
     pub debug_exit: Option<u16>,
     /// `machine.test_device`.
     pub test_device: bool,
+    /// `machine.require_jail`.
+    pub require_jail: bool,
     /// `machine.on_reset`.
     pub on_reset: OnReset,
     /// `boot.cmdline`.
@@ -179,6 +181,7 @@ impl Draft {
             on_reset: self.on_reset,
             debug_exit: self.debug_exit,
             test_device: self.test_device,
+            require_jail: self.require_jail,
             io: self.io,
             nets: (0..)
                 .zip(&self.host.nets)

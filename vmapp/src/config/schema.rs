@@ -231,6 +231,16 @@ pub const ROWS: &[Row] = &[
         example: "true",
     },
     Row {
+        key: "machine.require_jail",
+        kind: Kind::Boolean(|draft, on| draft.require_jail = on),
+        default: Fallback::Is("false"),
+        needs: Needs::Nothing,
+        meaning: "Whether the VM is refused where the host cannot put its workers in a whole jail (own user for root, \
+                  namespaces, Landlock, system-call filters); else what is missing is a warning. `vmapp run \
+                  --require-jail` sets it.",
+        example: "true",
+    },
+    Row {
         key: "machine.on_reset",
         kind: Kind::Choice(&[
             ("reboot", |draft| draft.on_reset = OnReset::Reboot),

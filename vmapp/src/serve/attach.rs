@@ -1,4 +1,7 @@
-//! From the supervisor's `Start` to a worker that can serve: descriptors by role, memory, back ends, rights given up.
+//! From the supervisor's `Start` to a worker that can serve: descriptors by role, memory, the jail, back ends.
+//!
+//! The jail closes as soon as everything is there that has a path. What follows reads what others wrote: the shared memory,
+//! the files of overlays.
 
 use super::ServeError;
 use crate::back::console::host_fd::HostFd;
@@ -12,7 +15,7 @@ use crate::back::disk::open::identity;
 use crate::back::disk::overlay::{BootId, Overlay};
 use crate::back::disk::raw::Raw;
 use crate::back::net::Net;
-use crate::back::net::nat::Nat;
+use crate::back::net::nat::{self, Nat};
 use crate::back::net::none::Unplugged;
 use crate::back::net::pcap::Capture;
 use crate::back::net::tap::Tap;
@@ -21,17 +24,29 @@ use shared::abi::ChannelKind;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
 use shared::spec::MachineSpec;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use vmdriver_shim::crossing::{Bells, Crossing};
 use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::handover::{Descriptors, HandoverError, Received, Socket};
-use vmdriver_shim::jail::{self, Role};
+use vmdriver_shim::jail::{self, Cell, Io, Role, Room, Thread};
 use vmdriver_shim::memory::SharedMemory;
 
 /// How long the supervisor may take to say `Start`.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Beyond what is there when the jail closes: doorbells of disks, a console's client.
+const ROOM: Room = Room {
+    descriptors: 16,
+    memory: 256 << 20,
+};
+/// And for each `nat` card: a socket for each of its flows, and the buffers of its connections.
+const NAT_ROOM: Room = Room {
+    descriptors: nat::MOST_SOCKETS,
+    memory: nat::MOST_BYTES,
+};
 
 /// A worker's means.
 pub struct Attached {
@@ -44,7 +59,9 @@ pub struct Attached {
     pub disks: Vec<DiskBack>,
     /// Most time between two turns of the wait loop, if the supervisor looks.
     pub heartbeat: Option<Duration>,
-    /// What could not be given up, in words.
+    /// Which back ends need system calls of their own.
+    pub io: Io,
+    /// What the jail lacks, in words.
     pub shortcomings: Vec<String>,
 }
 
@@ -96,18 +113,29 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         vmm: Doorbell::from_fd(given.take(FdRole::VmmDoorbell)?)?,
         vmm_kick: Doorbell::from_fd(given.take(FdRole::VmmKick)?)?,
     };
-    let on_terminal = matches!(console, ConsoleSpec::Terminal { .. });
-    let console = open_console(console, &mut given)?;
-    let nets = open_nets(&spec, nets, &mut given)?;
-    let disks = open_disks(&spec, &disks, &mut given)?;
-    given.finish()?;
+    let boot = BootId::current();
 
-    let shortcomings = jail::drop_privileges(Role::App)?;
-    if on_terminal {
+    let io = Io {
+        network: nets.iter().any(|net| matches!(net, NetBackSpec::Nat { .. })),
+        terminal: matches!(console, ConsoleSpec::Terminal { .. }),
+    };
+    let shortcomings = jail::enter(&Cell {
+        role: Role::App,
+        network: io.network,
+        room: room(&nets),
+        required: spec.require_jail,
+    })?;
+    if io.terminal {
         // The supervisor's vanishing shows as a hang-up of the socket, and then the terminal must be put back first:
         // SIGKILL would leave it raw.
         nix::sys::prctl::set_pdeathsig(None).map_err(ServeError::Signals)?;
     }
+    jail::confine(Thread::Attach(io))?;
+
+    let console = open_console(console, &mut given)?;
+    let nets = open_nets(&spec, nets, &mut given)?;
+    let disks = open_disks(&spec, &disks, &boot, &mut given)?;
+    given.finish()?;
     let console_channel = (0..)
         .zip(memory.layout().channels())
         .find(|(_, channel)| channel.kind == ChannelKind::Console)
@@ -120,7 +148,16 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
         nets,
         disks,
         heartbeat: heartbeat_ms.map(|ms| Duration::from_millis(ms.into())),
+        io,
         shortcomings,
+    })
+}
+
+fn room(nets: &[NetBackSpec]) -> Room {
+    let nats = nets.iter().filter(|net| matches!(net, NetBackSpec::Nat { .. }));
+    nats.fold(ROOM, |room, _| Room {
+        descriptors: room.descriptors + NAT_ROOM.descriptors,
+        memory: room.memory + NAT_ROOM.memory,
     })
 }
 
@@ -193,6 +230,7 @@ fn open_net(
 fn open_disks(
     spec: &MachineSpec,
     backs: &[DiskBackSpec],
+    boot: &io::Result<BootId>,
     given: &mut Descriptors,
 ) -> Result<Vec<DiskBack>, ServeError> {
     as_many("disks", spec.disks.len(), backs.len())?;
@@ -206,8 +244,8 @@ fn open_disks(
                 let identity = identity(&file, disk.sectors).map_err(bad)?;
                 let base = Raw::new(file, disk.sectors, true);
                 let file = HostFile::new(given.take(FdRole::Overlay(number))?).map_err(bad)?;
-                let boot = BootId::current().map_err(bad)?;
-                let opened = Overlay::open(base, file, identity, boot);
+                let boot = boot.as_ref().map_err(|error| bad(error.kind().into()))?;
+                let opened = Overlay::open(base, file, identity, *boot);
                 Box::new(opened.map_err(|error| ServeError::Overlay(number, error))?)
             }
         };

@@ -21,10 +21,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 use vmdriver_shim::channel::Channel;
 use vmdriver_shim::doorbell::Doorbell;
+use vmdriver_shim::jail::{self, Thread};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Most requests taken from the ring and not yet completed, whatever the ring holds.
@@ -96,9 +96,9 @@ impl DiskService {
         let (asks, asked) = bounded(IN_HAND + 1);
         let (answering, answers) = bounded(IN_HAND + 1);
         let ring = bell.clone();
-        thread::Builder::new()
-            .name(name.replace(' ', "-"))
-            .spawn(move || work(image, &asked, &answering, &ring))?;
+        jail::spawn(name.replace(' ', "-"), Thread::Disk, move || {
+            work(image, &asked, &answering, &ring)
+        })?;
         let largest = HEADER_BYTES + MAX_SECTORS as usize * SECTOR;
         Ok(Self {
             payload: Vec::with_capacity(channel.payload_max()),

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmdriver_shim::crossing::{Crossing, CrossingError, Watch};
 use vmdriver_shim::handover::{HandoverError, Received, Socket};
-use vmdriver_shim::jail::JailError;
+use vmdriver_shim::jail::{self, JailError, Thread};
 use vmdriver_shim::memory::MemoryError;
 use vmdriver_shim::spawn::{self, SpawnError};
 
@@ -167,6 +167,8 @@ impl<'a> Worker<'a> {
                 service.map_err(|error| ServeError::Disk(number, error))?,
             ));
         }
+        // All threads are there.
+        jail::confine(Thread::WaitLoop(attached.io))?;
         socket.send(&FromApp::Ready, &[])?;
         for shortcoming in &attached.shortcomings {
             socket.send(&FromApp::Warning(format!("I/O worker: {shortcoming}")), &[])?;

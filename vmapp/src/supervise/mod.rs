@@ -88,6 +88,9 @@ pub enum StartError {
     /// Signals.
     #[error("signals: {}", .0.desc())]
     Signals(nix::errno::Errno),
+    /// The I/O worker is not jailed as it must be.
+    #[error("I/O worker: {0}")]
+    Jail(String),
     /// Shared memory, doorbells, sockets, spawn.
     #[error(transparent)]
     Crossing(Box<dyn Error + Send + Sync>),
@@ -104,7 +107,7 @@ impl StartError {
             Self::Name(_) | Self::BootFile { .. } | Self::Console { .. } | Self::Net(_) | Self::Disk(_) => {
                 verdict::USAGE
             }
-            Self::Myself(_) | Self::Signals(_) | Self::Crossing(_) => verdict::FAILED,
+            Self::Myself(_) | Self::Signals(_) | Self::Jail(_) | Self::Crossing(_) => verdict::FAILED,
         }
     }
 }

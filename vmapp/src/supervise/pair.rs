@@ -5,6 +5,7 @@ use super::StartError;
 use super::host_console::HostConsole;
 use super::host_disks::HostDisks;
 use super::host_net::HostNets;
+use super::verdict::plain;
 use super::watchdog;
 use super::worker::Worker;
 use crate::config::Config;
@@ -13,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use shared::abi::counters::{AppCounter, VmmCounter};
 use shared::abi::words::APP_HEARTBEAT;
 use shared::mem::Memory;
-use shared::msg::handover::{FdRole, ToApp, ToVmm};
+use shared::msg::handover::{FdRole, FromApp, ToApp, ToVmm};
 use shared::spec::MachineSpec;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -21,6 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use vmdriver_shim::counters::Counters;
 use vmdriver_shim::crossing::Bells;
 use vmdriver_shim::handover::{HandoverError, Socket};
@@ -73,6 +75,8 @@ pub struct Pair {
     pub vmm: Worker,
     /// The unprivileged one.
     pub app: Worker,
+    /// What it said before the vmm was started, if that was waited for.
+    pub early: Option<FromApp>,
     memory: SharedMemory,
     bells: Bells,
     spec: MachineSpec,
@@ -89,6 +93,11 @@ impl Pair {
         let bells = Bells::new().map_err(StartError::crossing)?;
         let heartbeat_ms = heartbeat_ms(config);
         let app = start_app(Path::new(MYSELF), &memory, &bells, &spec, heartbeat_ms, host)?;
+        let early = if spec.require_jail {
+            Some(jailed(&app)?)
+        } else {
+            None
+        };
 
         let program = match std::env::var_os(VMM_VARIABLE) {
             Some(program) => PathBuf::from(program),
@@ -103,6 +112,7 @@ impl Pair {
         Ok(Self {
             vmm,
             app,
+            early,
             memory,
             bells,
             spec,
@@ -151,6 +161,19 @@ fn here() -> Result<PathBuf, StartError> {
     match bytes.strip_suffix(REPLACED) {
         Some(before) if !path.exists() => Ok(PathBuf::from(OsStr::from_bytes(before))),
         _ => Ok(path),
+    }
+}
+
+/// How long an I/O worker may take to get into its jail and serve.
+const JAIL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Waits until the I/O worker serves, in a whole jail: with `require_jail` no guest starts before. (The vmm refuses by
+/// itself, before its guest's first instruction.)
+fn jailed(app: &Worker) -> Result<FromApp, StartError> {
+    match app.first_word(JAIL_LIMIT) {
+        Some(FromApp::Failed(why)) => Err(StartError::Jail(plain(&why))),
+        Some(word) => Ok(word),
+        None => Err(StartError::Jail("it did not get ready".to_owned())),
     }
 }
 

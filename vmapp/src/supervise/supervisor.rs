@@ -153,6 +153,7 @@ impl<'a> Supervisor<'a> {
                 Asked::Resume => self.resume(life, pair),
             }
         }
+        events.extend(pair.early.take().map(Event::App));
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
                 Heard::Word(word, fds) => {

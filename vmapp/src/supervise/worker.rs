@@ -102,6 +102,14 @@ impl Worker {
         heard
     }
 
+    /// Waits for its first word, before any is heard otherwise. `None`: it died, or said nothing that is one in time.
+    pub fn first_word<T: DeserializeOwned>(&self, limit: Duration) -> Option<T> {
+        match self.socket.wait(limit).and_then(|_| self.socket.recv()) {
+            Ok(Received::Message(word, _)) => Some(word),
+            Ok(Received::Nothing | Received::HungUp) | Err(_) => None,
+        }
+    }
+
     /// Says something. A worker that does not listen is found out by its deadline or its death.
     pub fn tell(&self, word: &impl Serialize) {
         self.socket.send(word, &[]).ok();
@@ -127,6 +135,10 @@ impl Worker {
 fn describe(death: Death) -> String {
     match death {
         Death::Exited(code) => format!("exited with status {code}"),
+        // Its jail's doing, and never the guest's or the peer's with a right list.
+        Death::Signalled(number) if number == Signal::SIGSYS as i32 => {
+            "killed by SIGSYS: a system call outside its list, which the kernel's log names".to_owned()
+        }
         Death::Signalled(number) => match Signal::try_from(number) {
             Ok(signal) => format!("killed by signal {number} ({signal})"),
             Err(_) => format!("killed by signal {number}"),

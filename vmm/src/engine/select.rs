@@ -4,6 +4,7 @@
 
 use super::cpu_model::CpuModel;
 use super::interp::engine::InterpEngine;
+use super::interp::thunk;
 use super::kvm::{KvmEngine, probe};
 use super::soft::state_io::software_model;
 use super::soft::system::host;
@@ -140,10 +141,16 @@ fn make_interp(memory: Arc<GuestMemory>, model: CpuModel) -> Result<Made, Engine
     if !lost.is_empty() {
         tracing::debug!("interp shows a CPU without {}", lost.join(", "));
     }
+    // Now: the jail lets nobody make memory that can be run.
+    let warnings = if thunk::prepare() {
+        Vec::new()
+    } else {
+        vec!["this host refuses memory for native code: no x87, MMX or SSE instruction will run".to_owned()]
+    };
     Ok(Made {
         engine: Box::new(InterpEngine::new(memory, model.clone())),
         model,
-        warnings: Vec::new(),
+        warnings,
         about: "decoded-trace interpreter".to_owned(),
         mips: INTERP_MIPS,
     })

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::handover::{Received, Socket};
+use vmdriver_shim::jail::{self, Thread};
 
 /// What the supervisor wants, until the run loop takes it.
 #[derive(Default)]
@@ -68,9 +69,7 @@ impl Ear {
             orders: Arc::clone(&orders),
             wake: wake.try_clone().map_err(io::Error::other)?,
         };
-        std::thread::Builder::new()
-            .name("ear".into())
-            .spawn(move || listener.listen())?;
+        jail::spawn("ear".into(), Thread::Ear, move || listener.listen())?;
         Ok(Self { orders, wake })
     }
 

@@ -1,15 +1,16 @@
 //! The start of a vmm: from the supervisor's hand-over to a machine that runs.
 //!
-//! Order matters. What needs a right (the engine's device) happens first; then the rights go; only then is the first byte
-//! of the guest's files read (they came open), and the first guest instruction run. A refused hand-over or a guest that does
-//! not fit ends in
-//! [`Outcome::Failed`] with the reason in words, told to the supervisor.
+//! Order matters. What needs a right (the engine's device) happens first; then the jail closes, around the process and then
+//! around each of its two threads; only then is the first byte of the guest's files read (they came open), and the first
+//! guest instruction run. A refused hand-over or a guest that does not fit ends in [`Outcome::Failed`] with the reason in
+//! words, told to the supervisor.
 
 use super::run_loop::tsc_scale;
 use super::{Board, BoardConfig, BoardError, Ear, Machine, voice};
 use crate::boot::{self, Boot, BootError};
 use crate::engine::EngineError;
 use crate::engine::cpu_model::CpuModel;
+use crate::engine::kvm;
 use crate::engine::select::{Selected, select};
 use crate::mem::{GuestMemory, MemoryError};
 use crate::time::Clock;
@@ -24,12 +25,18 @@ use thiserror::Error;
 use vmdriver_shim::crossing::{Bells, Crossing, CrossingError};
 use vmdriver_shim::doorbell::{Doorbell, DoorbellError};
 use vmdriver_shim::handover::{Descriptors, HandoverError, Received, Socket};
-use vmdriver_shim::jail::{self, JailError, Role};
+use vmdriver_shim::jail::{self, Cell, JailError, Role, Room, Thread};
 use vmdriver_shim::memory::SharedMemory;
 use vmdriver_shim::spawn::{self, SpawnError};
 
 /// How long a supervisor may take to say what to run.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+/// Beyond what is there when the jail closes, guest memory included: the ear's doorbell, twice; the interpreter's traces
+/// (at most some 200 MiB), the devices, two heaps.
+const ROOM: Room = Room {
+    descriptors: 8,
+    memory: 512 << 20,
+};
 
 /// Why no machine came to be.
 #[derive(Debug, Error)]
@@ -142,8 +149,18 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
     } = select(spec.engine, &memory, &CpuModel::default_level())?;
     shortcomings.extend(warnings);
     // The last right that needs root is used: /dev/kvm is open. What follows reads the guest's files.
-    let kept = jail::drop_privileges(Role::Vmm)?;
-    shortcomings.extend(kept.into_iter().map(|right| format!("vmm: {right}")));
+    let lacking = jail::enter(&Cell {
+        role: Role::Vmm,
+        network: false,
+        room: ROOM,
+        required: spec.require_jail,
+    })?;
+    shortcomings.extend(lacking.into_iter().map(|wall| format!("vmm: {wall}")));
+    let ear = Ear::listen(Arc::clone(socket), kick_bell, engine.kick_handle()).map_err(StartError::Ear)?;
+    jail::confine(Thread::Vcpu {
+        kvm: engine.name() == kvm::NAME,
+    })?;
+
     let crossing = Crossing::new(Side::Vmm, &shared, bells, spec.io);
     let clock = Clock::start();
     let board = Board::new(BoardConfig {
@@ -157,7 +174,6 @@ fn start(socket: &Arc<Socket>, shortcomings: &mut Vec<String>) -> Result<(Machin
     let loaded = boot::load(&boot, &memory, Some(board.rsdp_at()))?;
     drop(boot);
     engine.load(&loaded.state)?;
-    let ear = Ear::listen(Arc::clone(socket), kick_bell, engine.kick_handle()).map_err(StartError::Ear)?;
     let started = FromVmm::Started {
         engine: engine.name().into(),
         why,

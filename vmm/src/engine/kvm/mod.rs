@@ -48,7 +48,8 @@ use transfer::Transfer;
 use tsc::TscOffset;
 use vm::host;
 
-const NAME: &str = "kvm";
+/// Its name in the config, the status and the first line of output.
+pub const NAME: &str = "kvm";
 const RFLAGS_IF: u64 = 1 << 9;
 /// How often `load` pushes a half-done instruction on before it gives up: far more pieces than any has once its
 /// repeat count is gone.

@@ -67,6 +67,12 @@ use tcp::Tcp;
 use udp::Udp;
 use wire::{Cable, Frame, Packet, sums};
 
+/// Most sockets of the host's it holds at once, clients and the epoll descriptor included.
+pub const MOST_SOCKETS: u64 =
+    tcp::FLOWS as u64 + udp::FLOWS as u64 + dns::QUESTIONS as u64 + echo::FLOWS as u64 + 64;
+/// Most memory it takes, in bytes: both buffers of every connection, and as much again as a quarter of that for the rest.
+pub const MOST_BYTES: u64 = tcp::FLOWS as u64 * 2 * tcp::BUFFER as u64 / 4 * 5;
+
 /// Most batches of events taken in one turn.
 const BATCHES: usize = 4;
 

@@ -115,8 +115,8 @@ impl Host for Sockets {
         let Some(Rule::Tcp(listener)) = self.rules.get(usize::from(rule)) else {
             return Err(Errno::EBADF);
         };
+        // It stays a blocking one: every call on it says MSG_DONTWAIT, and the jail refuses what changes O_NONBLOCK.
         let (stream, client) = listener.accept().map_err(errno)?;
-        stream.set_nonblocking(true).map_err(errno)?;
         stream.set_nodelay(true).map_err(errno)?;
         Ok((stream.into(), client))
     }

@@ -1,0 +1,592 @@
+//! The jail of the real workers, read from /proc while a guest runs: as root and as a plain user, with every kind of back
+//! end, on every engine. What the jail refuses from inside is tried in vmdriver-shim's own test of the same name.
+//!
+//! The facts that are asserted are also printed, as the table of README's security section
+//! (`cargo test -p tests --test jail -- --show-output the_table`).
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use tests::cell::{Mapping, Process};
+use tests::network::enter_namespace;
+use tests::product::{GUESTS, LIMIT, Vm, kvm, program, skip};
+use vmdriver_shim::jail::allow::{Row, lists};
+use vmdriver_shim::jail::{Io, Role, Thread};
+
+/// A plain user.
+const USER: u32 = 1000;
+/// The guest's memory, far above all that the I/O worker maps.
+const MEMORY: u64 = 512 << 20;
+/// Everything the I/O worker may map without being suspected to see the guest: itself, its libraries, its heaps, the
+/// rings (a few MiB).
+const APP_MAPS_MOST: u64 = 64 << 20;
+const NAMESPACES: [&str; 4] = ["net", "ipc", "uts", "mnt"];
+const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+
+/// A machine to look at.
+struct Machine {
+    name: &'static str,
+    engine: &'static str,
+    /// What it is, but for disks and memory: sections of its file, FOLDER being where its files are.
+    sections: String,
+    user: Option<u32>,
+}
+
+/// A running one and its two workers.
+struct Running {
+    machine: Machine,
+    vm: Vm,
+    vmm: Process,
+    app: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn has(&self, word: &str) -> bool {
+        self.sections.contains(word)
+    }
+
+    /// Starts it with a plain disk and an overlay, and waits until its guest runs. `None`, and said so: not here.
+    fn start(self) -> Option<Running> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let own = |path: &Path| chown(path, self.user, self.user).expect("a file for the user");
+        for disk in ["raw.img", "base.img"] {
+            let path = folder.path().join(disk);
+            let file = std::fs::File::create(&path).expect("a disk image");
+            file.set_len(1 << 20).expect("a sparse file");
+            own(&path);
+        }
+        own(folder.path());
+        let sections = self
+            .sections
+            .replace("FOLDER", &folder.path().display().to_string());
+        let text = format!(
+            "name = {:?}\n[machine]\nmemory = \"512M\"\nengine = {:?}\n[boot]\nkernel = \"{GUESTS}/hello.elf\"\n\
+             cmdline = \"hello.elf forever\"\n[[disk]]\npath = {:?}\n[[disk]]\npath = {:?}\nmode = \"overlay\"\n{sections}",
+            self.name,
+            self.engine,
+            folder.path().join("raw.img"),
+            folder.path().join("base.img"),
+        );
+        let mut vm = Vm::prepared(self.name, &text, |command, runtime| {
+            if let Some(user) = self.user {
+                for path in [runtime, &runtime.join("vm.toml")] {
+                    chown(path, Some(user), Some(user)).expect("a folder for the user");
+                }
+                command.uid(user).gid(user);
+            }
+        });
+        let heard = folder.path().join("console");
+        vm.wait_for("the guest's first words", |vm| {
+            vm.output().contains("second 1") || heard.exists() && hears_the_guest(&heard)
+        });
+        let worker = |name: &str| {
+            let workers = vm.workers();
+            let found = workers.iter().find(|(_, worker)| worker == name);
+            Process::new(found.unwrap_or_else(|| panic!("no {name} among {workers:?}")).0)
+        };
+        let (vmm, app) = (worker("vmm"), worker("vmapp-io"));
+        // What is missing is told in words, before the guest runs.
+        if vm.errors().contains("namespaces") || vm.errors().contains("Landlock") {
+            skip(self.name, &vm.errors());
+            return None;
+        }
+        if !vmm.is_open_to_us() {
+            skip(
+                self.name,
+                "the vmm shows its descriptors and mappings to root alone",
+            );
+            return None;
+        }
+        Some(Running {
+            machine: self,
+            vm,
+            vmm,
+            app,
+            folder,
+        })
+    }
+}
+
+/// Whether a client of the console's socket hears the guest.
+fn hears_the_guest(socket: &Path) -> bool {
+    let Ok(client) = UnixStream::connect(socket) else {
+        return false;
+    };
+    client.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let lines = BufReader::new(client).lines().map_while(Result::ok);
+    lines.take(100).any(|line| line.starts_with("second"))
+}
+
+impl Running {
+    /// Asserts all that holds for both workers of every machine.
+    fn is_jailed(&self) {
+        let roles = [(Role::Vmm, &self.vmm), (Role::App, &self.app)];
+        for (role, process) in roles {
+            self.has_no_rights(role, process);
+            self.is_alone(role, process);
+            self.is_bounded(role, process);
+            for mapping in process.mappings() {
+                let rights = &mapping.rights;
+                assert!(
+                    !(rights.contains('w') && rights.contains('x')),
+                    "{role:?}: {mapping:?}"
+                );
+            }
+        }
+        let mut threads = self.vmm.threads("Seccomp_filters");
+        // A thread of the kernel's, which KVM starts in the first KVM_RUN.
+        threads.retain(|name, _| !name.starts_with("kvm-"));
+        assert_eq!(threads, counts(&[("vmm", "1"), ("ear", "1")]));
+        // The main thread and the disks' threads began under the wider filter of the start.
+        let threads = [("vmapp-io", "2"), ("disk-0", "2"), ("disk-1", "2")];
+        assert_eq!(self.app.threads("Seccomp_filters"), counts(&threads));
+        assert_eq!(self.vmm.descriptors(), self.descriptors(Role::Vmm));
+        assert_eq!(self.app.descriptors(), self.descriptors(Role::App));
+        self.only_the_vmm_maps_guest_memory();
+    }
+
+    fn has_no_rights(&self, role: Role, process: &Process) {
+        let id = match self.machine.user {
+            Some(user) => user,
+            None => role.id(self.vm.pid()),
+        };
+        for ids in ["Uid", "Gid"] {
+            assert_eq!(process.status(ids), vec![id.to_string(); 4], "{role:?} {ids}");
+        }
+        assert_eq!(process.status("Groups"), Vec::<String>::new(), "{role:?}");
+        for set in CAPABILITIES {
+            assert_eq!(process.status(set), ["0000000000000000"], "{role:?} {set}");
+        }
+        assert_eq!(process.status("NoNewPrivs"), ["1"], "{role:?}");
+        for (thread, mode) in process.threads("Seccomp") {
+            assert_eq!(mode, "2", "{role:?}: thread {thread} has no filter");
+        }
+    }
+
+    /// Namespaces of its own, and nothing in its root folder.
+    fn is_alone(&self, role: Role, process: &Process) {
+        let supervisor = Process::new(self.vm.pid());
+        for kind in NAMESPACES {
+            let own = process.namespace(kind) != supervisor.namespace(kind);
+            let keeps_network = kind == "net" && role == Role::App && self.machine.has("\"nat\"");
+            assert_eq!(own, !keeps_network, "{role:?}: namespace {kind}");
+        }
+        let own_user = process.namespace("user") != supervisor.namespace("user");
+        assert_eq!(own_user, self.machine.user.is_some(), "{role:?}: user namespace");
+        assert_eq!(process.mounts(), 1, "{role:?}");
+        assert_eq!(process.root(), [Path::new(""); 0], "{role:?}");
+    }
+
+    fn is_bounded(&self, role: Role, process: &Process) {
+        let number = |limit: &str| -> u64 {
+            let [soft, hard] = process.limit(limit);
+            assert_eq!(soft, hard, "{role:?}: {limit}");
+            soft.parse()
+                .unwrap_or_else(|_| panic!("{role:?}: {limit}: {soft}"))
+        };
+        assert_eq!(number("Max core file size"), 0, "{role:?}");
+        let kvm = role == Role::Vmm && self.machine.engine == "kvm";
+        if !kvm {
+            assert_eq!(number("Max processes"), 0, "{role:?}");
+        }
+        let nat = role == Role::App && self.machine.has("\"nat\"");
+        assert!(
+            number("Max open files") <= if nat { 1024 } else { 64 },
+            "{role:?}"
+        );
+        let memory = if role == Role::Vmm {
+            MEMORY + (700 << 20)
+        } else {
+            600 << 20
+        };
+        assert!(number("Max data size") <= memory, "{role:?}");
+    }
+
+    /// What each worker holds, and nothing else.
+    fn descriptors(&self, role: Role) -> BTreeMap<String, usize> {
+        let mut expected = BTreeMap::new();
+        let mut add = |kind: &str, count: usize| *expected.entry(kind.to_owned()).or_default() += count;
+        // Standard input and output; standard error, which is the test's pipe; the supervisor.
+        add("/dev/null", 2);
+        add("pipe", 1);
+        add("unix socket", 1);
+        if role == Role::Vmm {
+            // Its doorbell, vmapp's, the kick; the kick again and the wake, from both ends, for the ear.
+            add("eventfd", 6);
+            if self.machine.engine == "kvm" {
+                add("kvm-vm", 1);
+                add("kvm-vcpu:0", 1);
+            }
+            return expected;
+        }
+        // The three, and one for each disk's thread, from both ends in one.
+        add("eventfd", 5);
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        add(&file("raw.img"), 1);
+        add(&file("base.img"), 1);
+        add(&file("base.img.overlay"), 1);
+        if self.machine.has("stdio") {
+            add("pipe", 2);
+        }
+        if self.machine.has("socket:") {
+            add("unix socket", 1);
+        }
+        if self.machine.has("pcap") {
+            add(&file("trace.pcapng"), 1);
+        }
+        if self.machine.has("\"nat\"") {
+            add("eventpoll", 1);
+            add("inet socket", 1);
+        }
+        if self.machine.has("\"tap\"") {
+            add("/dev/net/tun", 1);
+        }
+        expected
+    }
+
+    fn only_the_vmm_maps_guest_memory(&self) {
+        let guest = |mapping: &Mapping| mapping.rights == "rw-p" && mapping.len >= MEMORY / 2;
+        assert!(
+            self.vmm.mappings().iter().any(guest),
+            "the test knows guest memory when it sees it"
+        );
+        let app = self.app.mappings();
+        let readable = app.iter().filter(|mapping| mapping.rights.starts_with('r'));
+        let total: u64 = readable.map(|mapping| mapping.len).sum();
+        assert!(total < APP_MAPS_MOST, "the I/O worker maps {total} bytes");
+        for process in [&self.vmm, &self.app] {
+            let mappings = process.mappings();
+            let shared = mappings.iter().filter(|mapping| mapping.rights.ends_with('s'));
+            for mapping in shared {
+                let rings = mapping.name == "/memfd:worldswitch (deleted)" && mapping.len < 16 << 20;
+                let code = mapping.name == "/memfd:thunks (deleted)";
+                let vcpu = mapping.name.starts_with("anon_inode:kvm-vcpu");
+                let vmm = std::ptr::eq(process, &raw const self.vmm);
+                assert!(rings || vmm && (code || vcpu), "shared: {mapping:?}");
+            }
+        }
+    }
+}
+
+fn counts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = pairs
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), (*count).to_owned()));
+    owned.collect()
+}
+
+/// A card on `nat` with a way in and a capture, the console on pipes.
+fn nat() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let port = port.expect("a free port").port();
+    format!(
+        "[[net]]\nbackend = \"nat\"\nforward = [\"127.0.0.1:{port} -> 22\"]\npcap = \"FOLDER/trace.pcapng\"\n\
+         [console]\nserial = \"stdio\"\n"
+    )
+}
+
+/// No network; the console on a socket.
+fn quiet() -> String {
+    "[console]\nserial = \"socket:FOLDER/console\"\n".to_owned()
+}
+
+/// Looks at a machine, as root and as a plain user.
+fn look(name: &'static str, engine: &'static str, sections: &str, users: &[Option<u32>]) {
+    if !Uid::effective().is_root() {
+        return skip(name, "only root sees what another process may and holds");
+    }
+    for &user in users {
+        let machine = Machine {
+            name,
+            engine,
+            sections: sections.to_owned(),
+            user,
+        };
+        if let Some(running) = machine.start() {
+            running.is_jailed();
+        }
+    }
+}
+
+#[test]
+fn workers_with_a_nat_card_are_jailed() {
+    look("jail-nat", "interp", &nat(), &[None, Some(USER)]);
+}
+
+#[test]
+fn workers_without_a_network_are_jailed() {
+    look("jail-quiet", "interp", &quiet(), &[None, Some(USER)]);
+}
+
+#[test]
+fn workers_with_a_tap_are_jailed() {
+    const TAP: &str = "wsjail0";
+    let looking = std::thread::spawn(|| {
+        let name = "jail-tap";
+        match enter_namespace(TAP, [10, 78, 0, 1].into()) {
+            Ok(()) => {
+                let sections = format!("[[net]]\nbackend = \"tap\"\ntap = {TAP:?}\n{}", quiet());
+                look(name, "interp", &sections, &[None]);
+            }
+            Err(why) => skip(name, &why),
+        }
+    });
+    if let Err(failure) = looking.join() {
+        std::panic::resume_unwind(failure);
+    }
+}
+
+#[test]
+fn workers_on_kvm_are_jailed() {
+    match kvm() {
+        Ok(()) => look("jail-kvm", "kvm", &quiet(), &[None]),
+        Err(why) => skip("jail-kvm", &why),
+    }
+}
+
+#[test]
+fn the_table_of_the_two_workers() {
+    if !Uid::effective().is_root() {
+        return skip("jail-table", "only root sees what another process may and holds");
+    }
+    let machine = Machine {
+        name: "jail-table",
+        engine: "interp",
+        sections: nat(),
+        user: None,
+    };
+    let Some(running) = machine.start() else {
+        return;
+    };
+    running.is_jailed();
+    println!("{}", table(&running));
+}
+
+/// The table of README: what was asserted just before, read again for people.
+fn table(running: &Running) -> String {
+    let (vmm, app) = (&running.vmm, &running.app);
+    let supervisor = Process::new(running.vm.pid());
+    let own = |process: &Process| {
+        let own = NAMESPACES
+            .iter()
+            .filter(|kind| process.namespace(kind) != supervisor.namespace(kind));
+        own.copied().collect::<Vec<_>>().join(", ")
+    };
+    let caps = |process: &Process| {
+        let none = CAPABILITIES
+            .iter()
+            .all(|set| process.status(set) == ["0000000000000000"]);
+        if none { "none, in any set" } else { "some" }.to_owned()
+    };
+    let held = |process: &Process| {
+        let held = process.descriptors().into_iter().map(|(kind, count)| {
+            let kind = kind.rsplit('/').next().unwrap_or_default().to_owned();
+            if count == 1 {
+                kind
+            } else {
+                format!("{count} {kind}")
+            }
+        });
+        held.collect::<Vec<_>>().join(", ")
+    };
+    let shared = |process: &Process| {
+        let mappings = process.mappings().into_iter();
+        let shared = mappings
+            .filter(|mapping| mapping.rights.ends_with('s'))
+            .map(|mapping| {
+                let name = mapping
+                    .name
+                    .trim_start_matches("/memfd:")
+                    .trim_end_matches(" (deleted)")
+                    .to_owned();
+                format!("{name} {} {} KiB", mapping.rights, mapping.len >> 10)
+            });
+        shared.collect::<Vec<_>>().join(", ")
+    };
+    let private = |process: &Process| {
+        let readable = process
+            .mappings()
+            .into_iter()
+            .filter(|mapping| mapping.rights.starts_with('r'));
+        let private = readable
+            .filter(|mapping| mapping.rights.ends_with('p'))
+            .map(|mapping| mapping.len);
+        format!("{} MiB", private.sum::<u64>() >> 20)
+    };
+    let limit = |process: &Process, name: &str| process.limit(name)[0].clone();
+    let io = Io {
+        network: true,
+        terminal: true,
+    };
+    let rows: [(&str, String, String); 9] = [
+        (
+            "user and group",
+            vmm.status("Uid")[0].clone(),
+            app.status("Uid")[0].clone(),
+        ),
+        ("capabilities", caps(vmm), caps(app)),
+        ("own namespaces", own(vmm), own(app)),
+        (
+            "files in its root",
+            vmm.root().len().to_string(),
+            app.root().len().to_string(),
+        ),
+        ("descriptors", held(vmm), held(app)),
+        ("shared mappings", shared(vmm), shared(app)),
+        ("private mappings", private(vmm), private(app)),
+        (
+            "limits",
+            format!(
+                "{} descriptors, {} bytes of data",
+                limit(vmm, "Max open files"),
+                limit(vmm, "Max data size")
+            ),
+            format!(
+                "{} descriptors, {} bytes of data",
+                limit(app, "Max open files"),
+                limit(app, "Max data size")
+            ),
+        ),
+        (
+            "system calls",
+            format!(
+                "vCPU {}, with `kvm` {}; ear {}",
+                calls(Thread::Vcpu { kvm: false }).len(),
+                calls(Thread::Vcpu { kvm: true }).len(),
+                calls(Thread::Ear).len()
+            ),
+            format!(
+                "wait loop {}, with `nat` and a terminal {}; disk {}",
+                calls(Thread::WaitLoop(Io::default())).len(),
+                calls(Thread::WaitLoop(io)).len(),
+                calls(Thread::Disk).len()
+            ),
+        ),
+    ];
+    let mut text = "| | vmm | I/O worker |\n|---|---|---|\n".to_owned();
+    for (what, vmm, app) in rows {
+        text += &format!("| {what} | {vmm} | {app} |\n");
+    }
+    let every = calls(Thread::Ear);
+    for (name, thread) in [
+        ("vCPU", Thread::Vcpu { kvm: true }),
+        ("wait loop", Thread::WaitLoop(io)),
+        ("disk", Thread::Disk),
+    ] {
+        let more: Vec<_> = calls(thread)
+            .into_iter()
+            .filter(|call| !every.contains(call))
+            .collect();
+        text += &format!("\n{name}: {}", more.join(" "));
+    }
+    text + &format!("\near: {}\n", every.join(" "))
+}
+
+/// Names of the calls on a thread's list; with an asterisk, those whose arguments matter.
+fn calls(thread: Thread) -> Vec<String> {
+    let rows: BTreeMap<&str, &Row> = lists(thread)
+        .into_iter()
+        .flatten()
+        .map(|row| (row.name, row))
+        .collect();
+    let named = rows.into_iter().map(|(name, row)| match row.when {
+        [] => name.to_owned(),
+        _ => format!("{name}*"),
+    });
+    named.collect()
+}
+
+/// A namespace is what can be taken away here: by a limit of none, in a user namespace around the whole product.
+#[test]
+fn a_jail_that_is_not_whole_is_told_and_with_require_jail_an_error() {
+    let name = "jail-required";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("vm.toml");
+    let text = format!(
+        "name = {name:?}\n[machine]\nmemory = \"64M\"\nengine = \"interp\"\n[boot]\nkernel = \"{GUESTS}/hello.elf\"\n\
+         [console]\nserial = \"stdio\"\n"
+    );
+    std::fs::write(&config, text).expect("a config file");
+    let run = |setting: &str, option: &str| {
+        let script = format!("{setting} exec \"$0\" run \"$1\" {option}");
+        let done = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .args([&program("vmapp"), &config])
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .output()
+            .ok()?;
+        let [output, errors] =
+            [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Some((done.status.code(), output, errors))
+    };
+    let without = "echo 0 >/proc/sys/user/max_net_namespaces &&";
+    let Some((status, output, errors)) = run(without, "") else {
+        return skip(name, "no unshare(1) here");
+    };
+    if errors.contains("unshare:") || errors.contains("sh:") {
+        return skip(name, &errors);
+    }
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(output.contains("hello"), "{output}");
+    for who in ["vmm", "I/O worker"] {
+        let told = format!("{who}: shares the host's network");
+        assert!(errors.contains(&told), "no {told:?} in: {errors}");
+    }
+    let (status, output, errors) = run(without, "--require-jail").expect("as before");
+    assert_eq!(status, Some(1), "{errors}");
+    assert_eq!(output, "", "the guest ran");
+    for word in ["--require-jail", "namespaces", "max_*_namespaces"] {
+        assert!(errors.contains(word), "no {word} in: {errors}");
+    }
+}
+
+#[test]
+fn where_nothing_is_missing_require_jail_changes_nothing() {
+    let name = "jail-whole";
+    let mut vm = Vm::guest(name, "hello.elf", "", "engine = \"interp\"\nrequire_jail = true");
+    let ended = vm.end();
+    if vm.errors().contains("the jail is not whole") {
+        return skip(name, &vm.errors());
+    }
+    assert_eq!(ended.code(), Some(0), "{}", vm.errors());
+    assert!(!vm.errors().contains("warning"), "{}", vm.errors());
+}
+
+/// As the kernel ends a worker that makes a call outside its list.
+#[test]
+fn a_worker_killed_by_its_filter_is_named_so() {
+    let mut vm = Vm::guest("jail-sigsys", "hello.elf", "forever", "engine = \"interp\"");
+    vm.wait_for("ticks", |vm| vm.output().contains("second 1"));
+    end(&vm, "vmapp-io");
+    let told = "killed by SIGSYS: a system call outside its list";
+    vm.wait_for("the word about the I/O worker", |vm| {
+        vm.errors().contains(&format!("I/O worker died: {told}"))
+    });
+    let before = vm.output().len();
+    vm.wait_for("the next one's work", |vm| vm.output().len() > before + 20);
+    end(&vm, "vmm");
+    assert_eq!(vm.end().code(), Some(3));
+    assert!(
+        vm.errors().contains(&format!("vmm died: {told}")),
+        "{}",
+        vm.errors()
+    );
+}
+
+fn end(vm: &Vm, name: &str) {
+    let workers = vm.workers();
+    let (pid, _) = workers
+        .iter()
+        .find(|(_, worker)| worker == name)
+        .expect("a worker");
+    let pid = i32::try_from(*pid).expect("a process id");
+    kill(Pid::from_raw(pid), Signal::SIGSYS).expect("it can be killed");
+}

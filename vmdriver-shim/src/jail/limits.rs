@@ -1,0 +1,77 @@
+//! Resource limits: what the worker has, and a little room.
+//!
+//! They bound what a worker gone wrong costs the host. A limit is set on top of what is in use at the time, which for the
+//! vmm includes the guest's memory, so that no sum of all that a machine needs has to be kept right elsewhere.
+
+use super::{JailError, step};
+use nix::sys::resource::{Resource, setrlimit};
+use std::fs;
+use std::io;
+
+/// What a worker may still take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Descriptors more than it holds (RLIMIT_NOFILE).
+    pub descriptors: u64,
+    /// Bytes of private writable memory more than it has (RLIMIT_DATA). Not the address space: a reservation costs
+    /// nothing, and malloc reserves 64 MiB for each thread.
+    pub memory: u64,
+}
+
+/// What is in use, read while /proc is in reach.
+pub(super) struct Usage {
+    /// One more than the highest descriptor.
+    descriptors: u64,
+    /// Bytes of private writable memory.
+    data: u64,
+}
+
+impl Usage {
+    pub(super) fn now() -> Result<Self, JailError> {
+        let unreadable = |source: io::Error| JailError::Step {
+            step: "what is in use, in /proc/self",
+            source,
+        };
+        let open = fs::read_dir("/proc/self/fd").map_err(unreadable)?;
+        let highest = open
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+            .max();
+        let status = fs::read_to_string("/proc/self/status").map_err(unreadable)?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmData:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+            .ok_or_else(|| unreadable(io::ErrorKind::InvalidData.into()))?;
+        Ok(Self {
+            descriptors: highest.map_or(0, |highest| highest + 1),
+            data: kib.saturating_mul(1024),
+        })
+    }
+}
+
+/// Sets the limits, soft and hard. A lower one that holds already stays.
+pub(super) fn set(usage: &Usage, room: Room) -> Result<(), JailError> {
+    lower(Resource::RLIMIT_CORE, 0, "no core dumps")?;
+    lower(
+        Resource::RLIMIT_NOFILE,
+        usage.descriptors.saturating_add(room.descriptors),
+        "limit of descriptors",
+    )?;
+    lower(
+        Resource::RLIMIT_DATA,
+        usage.data.saturating_add(room.memory),
+        "limit of memory",
+    )
+}
+
+/// No new process and no new thread: for when all threads are there. The user's other processes are not concerned, the
+/// kernel compares their number with the limit of the one that forks.
+pub(super) fn no_more_threads() -> Result<(), JailError> {
+    lower(Resource::RLIMIT_NPROC, 0, "limit of threads")
+}
+
+fn lower(resource: Resource, limit: u64, what: &'static str) -> Result<(), JailError> {
+    let (_, hard) = nix::sys::resource::getrlimit(resource).map_err(step(what))?;
+    let limit = limit.min(hard);
+    setrlimit(resource, limit, limit).map_err(step(what))
+}

@@ -1,0 +1,405 @@
+//! The jail tried from inside: in each role and each thread's part, calls that must not work, and those that must.
+//!
+//! Not under the test harness: a process is jailed once and has one thread then, so this program is its own prisoner,
+//! started again for each attempt. The jail of the real workers is read from outside in the product's tests.
+#![allow(unsafe_code, reason = "asks for executable memory, which has no safe wrapper")]
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, Uid, getppid};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio, exit};
+use std::time::Duration;
+use vmdriver_shim::doorbell::Doorbell;
+use vmdriver_shim::handover::Socket;
+use vmdriver_shim::jail::{self, Cell, Io, Role, Room, Thread};
+use vmdriver_shim::spawn::{self, Child, Death};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const ROOM: Room = Room {
+    descriptors: 8,
+    memory: 64 << 20,
+};
+/// How a prisoner ends that did what it tried.
+const DID_IT: i32 = 0;
+/// How one ends whose jail is not whole on this host: the walls asked for are told on standard error.
+const NOT_JAILED: i32 = 98;
+/// How one ends that was refused: this, and the error's number.
+const REFUSED: i32 = 100;
+
+type Attempt = fn() -> Result<(), Errno>;
+
+/// What no thread of either worker may do, and whether another wall stops it should the filter of system calls fall.
+const NEVER: &[(&str, bool, Attempt)] = &[
+    ("open a file", true, || {
+        open("/etc/passwd", OFlag::O_RDONLY, Mode::empty()).map(drop)
+    }),
+    ("make a file", true, || {
+        open("/tmp/escaped", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU).map(drop)
+    }),
+    ("list a folder", true, || {
+        std::fs::read_dir("/").map(drop).map_err(errno)
+    }),
+    ("run a program", true, || {
+        Err(errno(Command::new("/bin/true").exec()))
+    }),
+    ("start a process", true, || {
+        Command::new("/proc/self/exe").spawn().map(drop).map_err(errno)
+    }),
+    ("trace its parent", true, || ptrace::attach(getppid())),
+    ("be traced", false, ptrace::traceme),
+    // Signal 0 asks only whether it may.
+    ("signal its parent", true, || kill(getppid(), None)),
+    ("signal init", true, || kill(Pid::from_raw(1), None)),
+    ("become root", true, || nix::unistd::setuid(Uid::from_raw(0))),
+    ("make a namespace", false, || unshare(CloneFlags::CLONE_NEWUSER)),
+    ("mount", true, || {
+        let none = None::<&str>;
+        nix::mount::mount(none, "/", Some("tmpfs"), nix::mount::MsFlags::empty(), none)
+    }),
+    ("make code", false, || {
+        let rights = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        unsafe { mmap_anonymous(None, NonZeroUsize::MIN, rights, MapFlags::MAP_PRIVATE) }.map(drop)
+    }),
+    ("make a shared descriptor block", false, || {
+        fcntl(io::stdin().as_fd(), FcntlArg::F_SETFL(OFlag::empty())).map(drop)
+    }),
+    ("be dumped", false, || nix::sys::prctl::set_dumpable(true)),
+    ("make a Unix socket", false, || {
+        make(AddressFamily::Unix, SockType::Stream)
+    }),
+    ("make a raw socket", true, || {
+        make(AddressFamily::Inet, SockType::Raw)
+    }),
+    ("ask the routing table", false, || {
+        make(AddressFamily::Netlink, SockType::Datagram)
+    }),
+    ("wait for clients", true, || {
+        TcpListener::bind("127.0.0.1:0").map(drop).map_err(errno)
+    }),
+];
+
+/// What every thread may do.
+const ALWAYS: &[(&str, Attempt)] = &[
+    ("take memory and give it back", || {
+        let mut block = vec![1u8; 8 << 20];
+        block.resize(16 << 20, 2);
+        Ok(drop(std::hint::black_box(block)))
+    }),
+    ("sleep", || {
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }),
+    ("make a hash table", || {
+        let table: std::collections::HashMap<u32, u32> = [(1, 2)].into();
+        Ok(drop(std::hint::black_box(table)))
+    }),
+];
+
+const LOOP: Io = Io {
+    network: false,
+    terminal: false,
+};
+const NAT: Io = Io {
+    network: true,
+    terminal: false,
+};
+
+/// The parts, by name. Of `walls` the thread may make any call that the process may.
+const PARTS: &[(&str, Role, bool, Option<Thread>)] = &[
+    ("vmm-walls", Role::Vmm, false, None),
+    ("app-walls", Role::App, false, None),
+    ("nat-walls", Role::App, true, None),
+    ("vcpu", Role::Vmm, false, Some(Thread::Vcpu { kvm: false })),
+    ("vcpu-kvm", Role::Vmm, false, Some(Thread::Vcpu { kvm: true })),
+    ("ear", Role::Vmm, false, Some(Thread::Ear)),
+    ("wait-loop", Role::App, false, Some(Thread::WaitLoop(LOOP))),
+    ("wait-loop-nat", Role::App, true, Some(Thread::WaitLoop(NAT))),
+    ("disk", Role::App, false, Some(Thread::Disk)),
+];
+
+fn make(family: AddressFamily, kind: SockType) -> Result<(), Errno> {
+    socket(family, kind, SockFlag::empty(), None).map(drop)
+}
+
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, part, attempt @ ..] = &args[..]
+        && flag == "--part"
+    {
+        return prisoner(part, &attempt.join(" "));
+    }
+    let tests: [(&str, fn()); 7] = [
+        (
+            "a_thread_is_killed_for_a_call_outside_its_list",
+            a_thread_is_killed_for_a_call_outside_its_list,
+        ),
+        (
+            "without_the_filter_the_other_walls_stand",
+            without_the_filter_the_other_walls_stand,
+        ),
+        ("what_a_thread_needs_it_may_do", what_a_thread_needs_it_may_do),
+        (
+            "only_a_nat_card_reaches_the_network",
+            only_a_nat_card_reaches_the_network,
+        ),
+        (
+            "memory_and_descriptors_end_where_the_room_does",
+            memory_and_descriptors_end_where_the_room_does,
+        ),
+        ("a_bad_end_is_told_as_what_it_is", a_bad_end_is_told_as_what_it_is),
+        (
+            "a_wall_that_is_missing_is_an_error_where_all_are_required",
+            a_wall_that_is_missing_is_an_error_where_all_are_required,
+        ),
+    ];
+    // As the harness does: a name on the command line selects, options are not for us.
+    let filter = args.get(1).filter(|arg| !arg.starts_with('-'));
+    for (name, test) in tests {
+        if filter.is_none_or(|filter| name.contains(filter.as_str())) {
+            test();
+            println!("test {name} ... ok");
+        }
+    }
+}
+
+/// The prisoner: jails itself, tries, and ends as it went.
+fn prisoner(part: &str, attempt: &str) {
+    if part == "supervisor" {
+        // Of a prisoner whose standard error somebody reads.
+        let (thread, attempt) = attempt.split_once(' ').expect("a part and an attempt");
+        let Death::Exited(status) = put_in(thread, attempt) else {
+            exit(NOT_JAILED);
+        };
+        exit(status);
+    }
+    spawn::die_with_parent().unwrap();
+    let _socket = spawn::inherited_socket().unwrap();
+    let bell = Doorbell::new().unwrap();
+    let (_, role, network, thread) = PARTS.iter().find(|(name, ..)| *name == part).unwrap();
+    let cell = Cell {
+        role: *role,
+        network: *network,
+        room: ROOM,
+        required: true,
+    };
+    if let Err(error) = jail::enter(&cell) {
+        eprintln!("{error}");
+        exit(NOT_JAILED);
+    }
+    if let Some(thread) = thread {
+        jail::confine(*thread).unwrap();
+    }
+    let tried = match attempt.split_once(' ') {
+        Some(("connect", port)) => TcpStream::connect(("127.0.0.1", port.parse().unwrap()))
+            .map(drop)
+            .map_err(errno),
+        _ => attempts(attempt, &bell),
+    };
+    exit(match tried {
+        Ok(()) => DID_IT,
+        Err(errno) => REFUSED + errno as i32,
+    });
+}
+
+fn attempts(attempt: &str, bell: &Doorbell) -> Result<(), Errno> {
+    match attempt {
+        "ring" => {
+            bell.ring().unwrap();
+            if bell.drain() { Ok(()) } else { Err(Errno::EAGAIN) }
+        }
+        "panic" => panic!("a word on the way out"),
+        "abort" => std::process::abort(),
+        "kill itself" => raise(Signal::SIGKILL),
+        "take too much memory" => Ok(drop(std::hint::black_box(vec![1u8; ROOM.memory as usize + 1]))),
+        "take too many descriptors" => {
+            let more: Result<Vec<_>, _> = (0..2 * ROOM.descriptors).map(|_| bell.try_clone()).collect();
+            more.map(drop).map_err(|_| Errno::EMFILE)
+        }
+        _ => {
+            let never = NEVER.iter().map(|(name, _, attempt)| (*name, *attempt));
+            let mut all = never.chain(ALWAYS.iter().copied());
+            let (_, attempt) = all.find(|(name, _)| *name == attempt).unwrap();
+            attempt()
+        }
+    }
+}
+
+/// How a prisoner of this part ends that tries this.
+fn put_in(part: &str, attempt: &str) -> Death {
+    let (_ours, theirs) = Socket::pair().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut child = Child::spawn(program, ["--part", part, attempt], theirs, true).unwrap();
+    let mut fds = [nix::poll::PollFd::new(
+        child.pidfd(),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    let limit = nix::poll::PollTimeout::try_from(LIMIT).unwrap();
+    assert_eq!(
+        nix::poll::poll(&mut fds, limit),
+        Ok(1),
+        "{part} still alive: {attempt}"
+    );
+    child.try_wait().expect("the pidfd says it is dead")
+}
+
+/// Whether this host can build all walls; says so if it cannot.
+fn whole(test: &str) -> bool {
+    let whole = put_in("vmm-walls", "ring") == Death::Exited(DID_IT);
+    if !whole {
+        println!("skipped: {test}: this host cannot build every wall, see above");
+    }
+    whole
+}
+
+fn threads() -> impl Iterator<Item = &'static str> {
+    PARTS
+        .iter()
+        .filter(|(.., thread)| thread.is_some())
+        .map(|(name, ..)| *name)
+}
+
+fn a_thread_is_killed_for_a_call_outside_its_list() {
+    if !whole("filters") {
+        return;
+    }
+    for part in threads() {
+        for (attempt, ..) in NEVER {
+            // A nat card's loop may make a socket; the next call is the one it may not make.
+            assert_eq!(
+                put_in(part, attempt),
+                Death::Signalled(Signal::SIGSYS as i32),
+                "{part}: {attempt}"
+            );
+        }
+    }
+}
+
+fn without_the_filter_the_other_walls_stand() {
+    if !whole("walls") {
+        return;
+    }
+    for part in ["vmm-walls", "app-walls", "nat-walls"] {
+        for (attempt, _, _) in NEVER.iter().filter(|(_, stopped, _)| *stopped) {
+            match put_in(part, attempt) {
+                Death::Exited(status) if status > REFUSED => {}
+                other => panic!("{part}: {attempt}: {other}"),
+            }
+        }
+    }
+}
+
+fn what_a_thread_needs_it_may_do() {
+    if !whole("lists") {
+        return;
+    }
+    for part in threads() {
+        for attempt in ALWAYS.iter().map(|(name, _)| *name).chain(["ring"]) {
+            assert_eq!(put_in(part, attempt), Death::Exited(DID_IT), "{part}: {attempt}");
+        }
+    }
+}
+
+fn only_a_nat_card_reaches_the_network() {
+    if !whole("network") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = format!("connect {}", listener.local_addr().unwrap().port());
+    for part in threads() {
+        let expected = if part == "wait-loop-nat" {
+            Death::Exited(DID_IT)
+        } else {
+            Death::Signalled(Signal::SIGSYS as i32)
+        };
+        assert_eq!(put_in(part, &connect), expected, "{part}");
+    }
+    for part in ["vmm-walls", "app-walls"] {
+        let unreachable =
+            [Errno::ENETUNREACH, Errno::EACCES].map(|errno| Death::Exited(REFUSED + errno as i32));
+        assert!(unreachable.contains(&put_in(part, &connect)), "{part}");
+    }
+}
+
+fn memory_and_descriptors_end_where_the_room_does() {
+    if !whole("limits") {
+        return;
+    }
+    for part in threads() {
+        let greedy = put_in(part, "take too much memory");
+        assert_eq!(greedy, Death::Signalled(Signal::SIGABRT as i32), "{part}");
+        let greedy = put_in(part, "take too many descriptors");
+        assert_eq!(greedy, Death::Exited(REFUSED + Errno::EMFILE as i32), "{part}");
+    }
+}
+
+/// Not as SIGSYS, which would name the jail for what is a fault of our own; and a panic says where, with a backtrace
+/// asked for that nobody here can make.
+fn a_bad_end_is_told_as_what_it_is() {
+    if !whole("ends") {
+        return;
+    }
+    for part in threads() {
+        assert_eq!(
+            put_in(part, "abort"),
+            Death::Signalled(Signal::SIGABRT as i32),
+            "{part}"
+        );
+        assert_eq!(
+            put_in(part, "kill itself"),
+            Death::Signalled(Signal::SIGKILL as i32),
+            "{part}"
+        );
+        let told = Command::new(std::env::current_exe().unwrap())
+            .args(["--part", "supervisor", part, "panic"])
+            .env("RUST_BACKTRACE", "1")
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(101), "{part}: {message}");
+        assert!(
+            message.contains("thread main panicked at") && message.contains("a word on the way out"),
+            "{part}: {message}"
+        );
+    }
+}
+
+/// Namespaces are what can be taken away here: by a limit of none, inside a user namespace of the test's own.
+fn a_wall_that_is_missing_is_an_error_where_all_are_required() {
+    if !whole("required") {
+        return;
+    }
+    let here = std::env::current_exe().unwrap();
+    let told = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg("echo 0 >/proc/sys/user/max_net_namespaces && exec \"$0\" --part supervisor vcpu ring")
+        .arg(here)
+        .output();
+    let Ok(told) = told else {
+        return println!("skipped: required: no unshare(1) here");
+    };
+    let message = String::from_utf8_lossy(&told.stderr);
+    if message.contains("unshare:") || message.contains("sh:") {
+        return println!("skipped: required: {message}");
+    }
+    assert_eq!(told.status.code(), Some(NOT_JAILED), "{message}");
+    for word in ["--require-jail", "namespaces", "max_*_namespaces"] {
+        assert!(message.contains(word), "no {word} in: {message}");
+    }
+}
