@@ -33,15 +33,16 @@ pub fn write(
     for what in left_out {
         text.push_str(&format!("Left out: {what}\n"));
     }
-    for part in [
+    let parts = [
         streams(log),
         datagrams(log),
         ladder::write(log),
         frame(log),
         sweeps(log),
-    ] {
+    ];
+    for part in parts.iter().filter(|part| !part.is_empty()) {
         text.push('\n');
-        text.push_str(&part);
+        text.push_str(part);
     }
     text.push_str(&clocks(log));
     for (file, title) in drawn {
@@ -223,6 +224,7 @@ fn frame(log: &Log) -> String {
     let bare = ["write 1514", "read 1514"];
     let bare = bare.map(|point| told(log.spread("raw tap", "", point, "loop cpu a frame")));
     rows.push([vec!["a bare loop's cpu a frame, us".into()], bare.to_vec()].concat());
+    rows.retain(|row| row.iter().skip(1).any(|cell| cell != "-"));
     format!(
         "### One frame\n\nOf the default configuration; a delay is the upper edge of its group in the histogram (1000: that or more).\n\n{}",
         table(&["a frame", "transmitted", "received"], &rows)
