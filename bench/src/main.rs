@@ -1,10 +1,23 @@
-//! Measures the product's parts: one subcommand each, which prints its tables, rewrites its section of
-//! `bench/RESULTS.md` and writes every value as a JSON line under `target/bench/`.
+//! Measures the product and its parts: one subcommand each, which prints its tables, rewrites its section of
+//! `bench/RESULTS.md` and writes every value, with all repeats, as JSON lines under `bench/results/`; and `compare`, which
+//! says what differs between two such files.
 
+mod agent;
 mod boot;
+mod compare;
 mod cpu;
 mod crossing;
+mod disk;
+mod figure;
+mod host;
+mod machines;
+mod memory;
+mod net;
+mod process;
+mod progress;
+mod record;
 mod report;
+mod stats;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,20 +31,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
-    /// Rings, doorbells and synchronous calls, against what else a Unix has to pass a message
-    Crossing {
-        /// Fewer and shorter repeats: to see that it works
+    /// Throughput, latency and what a frame costs, by every optimisation of the hosted-I/O paper; native and QEMU beside it
+    Net(net::Options),
+    /// Sequential and random access and flushes of a disk: native, Worldswitch, QEMU
+    Disk {
+        /// Few and short points: to see that it works
         #[arg(long)]
         quick: bool,
+        /// Rounds: each machine is booted and measured once in each
+        #[arg(long, default_value_t = 3)]
+        repeats: usize,
     },
-    /// The interpreter engine on integer, memory, branch, call and string code
-    Cpu {
-        /// Fewer repeats: to see that it works
+    /// Memory that each process adds, and the time from launch to the first guest instruction
+    Memory {
+        /// Few starts: to see that it works
         #[arg(long)]
         quick: bool,
     },
     /// A stock Debian kernel to the first line of init, beside QEMU TCG and Bochs
     Boot {
+        /// One boot, and none of Bochs: to see that it works
+        #[arg(long)]
+        quick: bool,
         /// Boots of Worldswitch and of QEMU
         #[arg(long, default_value_t = 5)]
         repeats: usize,
@@ -39,6 +60,20 @@ enum What {
         #[arg(long, default_value_t = 1)]
         bochs: usize,
     },
+    /// Guest code: loops on the bare interpreter, and programs in a guest beside native and QEMU TCG
+    Cpu {
+        /// Fewer and shorter repeats: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Rings, doorbells and synchronous calls, against what else a Unix has to pass a message
+    Crossing {
+        /// Fewer and shorter repeats: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
+    /// What differs between two files of records, beyond the spread of their repeats; what got worse first
+    Compare(compare::Options),
     /// The other process of a measurement; started by it
     #[command(hide = true)]
     Peer,
@@ -49,9 +84,17 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
-        What::Crossing { quick } => crossing::run(quick),
+        What::Net(options) => net::run(&options),
+        What::Disk { quick, repeats } => disk::run(quick, repeats),
+        What::Memory { quick } => memory::run(quick),
+        What::Boot {
+            quick,
+            repeats,
+            bochs,
+        } => boot::run(repeats, bochs, quick),
         What::Cpu { quick } => cpu::run(quick),
-        What::Boot { repeats, bochs } => boot::run(repeats, bochs),
+        What::Crossing { quick } => crossing::run(quick),
+        What::Compare(options) => compare::run(&options),
         What::Peer => crossing::peer::serve(),
     };
     match done {

@@ -1,9 +1,10 @@
 //! The machines: how each is started, and which of its lines says that the kernel begins.
 
+use super::Boot;
 use super::media::{CMDLINE, HELLO, Media};
 use super::watch::Watched;
-use super::{Boot, program};
 use crate::Outcome;
+use crate::machines::media::program;
 use nix::sys::stat::Mode;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ const BOCHS_IPS: u32 = 50_000_000;
 pub struct Machine {
     /// Its name in the table.
     pub name: &'static str,
+    /// What runs the guest's code.
+    pub engine: &'static str,
     /// Its version.
     pub version: String,
     /// A boot takes minutes.
@@ -102,6 +105,7 @@ fn worldswitch(root: &Path, media: &Media) -> Result<Machine, Missing> {
     arguments.extend(set.into_iter().flat_map(|pair| ["--set".to_owned(), pair]));
     Ok(Machine {
         name: "Worldswitch interp",
+        engine: "interp",
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slow: false,
         program,
@@ -128,6 +132,7 @@ fn tcg(media: &Media) -> Result<Machine, Missing> {
     arguments.extend(["-append".to_owned(), CMDLINE.to_owned()]);
     Ok(Machine {
         name: TCG,
+        engine: "tcg",
         version: first_line(&program, "--version", "QEMU emulator version "),
         slow: false,
         program,
@@ -177,6 +182,7 @@ fn bochs(work: &Path, media: &Media) -> Result<Machine, Missing> {
     arguments.push(go.display().to_string());
     Ok(Machine {
         name: BOCHS,
+        engine: "bochs",
         version: first_line(&program, "--help", "Bochs x86 Emulator "),
         slow: true,
         program,

@@ -1,8 +1,8 @@
 //! What is booted: Debian's kernel, an initramfs whose first word is [`HELLO`], and a CD image of both for machines that can
 //! start no kernel by themselves.
 
-use super::program;
 use crate::Outcome;
+use crate::machines::media::{program, run as done};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,13 +91,4 @@ fn cd(work: &Path, vmlinuz: &Path) -> Outcome<Option<PathBuf>> {
             .arg(&content),
     )?;
     Ok(Some(image))
-}
-
-fn done(command: &mut Command) -> Outcome<()> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {said}", command.get_program().display()).into())
 }

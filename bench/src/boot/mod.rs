@@ -10,11 +10,13 @@ mod media;
 mod watch;
 
 use crate::Outcome;
-use crate::report::{Host, Spread, table, write_lines, write_section};
+use crate::host::Host;
+use crate::machines::media::root;
+use crate::record::{self, Better, Key, Log, Sample};
+use crate::report::{table, write_section};
+use crate::stats::Spread;
 use machine::Machine;
 use media::Media;
-use serde::Serialize;
-use std::path::{Path, PathBuf};
 
 /// What a boot gave.
 struct Boot {
@@ -38,28 +40,12 @@ impl Row {
     }
 }
 
-/// What a boot's value is called, its unit, and how it follows.
-type Value = (&'static str, &'static str, fn(&Boot) -> f64);
-
-/// One measured value.
-#[derive(Serialize)]
-struct Record<'a> {
-    bench: &'static str,
-    machine: &'a str,
-    version: &'a str,
-    kernel: &'a str,
-    unit: &'static str,
-    value: &'static str,
-    #[serde(flatten)]
-    spread: Spread,
-    host: &'a Host,
-}
-
 /// Boots `repeats` times (Bochs: `bochs` times) and reports.
-pub fn run(repeats: usize, bochs: usize) -> Outcome<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let host = Host::here();
-    println!("{host}\n");
+pub fn run(repeats: usize, bochs: usize, quick: bool) -> Outcome<()> {
+    let (repeats, bochs) = if quick { (1, 0) } else { (repeats, bochs) };
+    let root = root()?;
+    let mut log = Log::new();
+    println!("{}\n", log.host);
     let work = root.join("target/bench/boot");
     let media = Media::make(&root, &work)?;
     let mut missing = Vec::new();
@@ -82,44 +68,43 @@ pub fn run(repeats: usize, bochs: usize) -> Outcome<()> {
                     "{}: {:.2} s, kernel {:.2} s",
                     row.machine.name, boot.whole, boot.kernel
                 );
+                log.add(&key(&row.machine), &row.machine.version, boot.samples());
                 row.boots.push(boot);
             }
         }
     }
     rows.retain(|row| !row.boots.is_empty());
-    let section = section(&host, &media, &rows, &missing);
+    let section = section(&log.host, &media, &rows, &missing);
     println!("\n{section}");
-    write_lines(
-        &root.join("target/bench/boot.jsonl"),
-        &records(&host, &media, &rows),
-    )?;
-    write_section(&root.join("bench/RESULTS.md"), "boot", &section)
+    log.write(&record::folder(quick).join("boot.jsonl"))?;
+    // A quick run shows that it works; it is not worth keeping.
+    if !quick {
+        write_section(&root.join("bench/RESULTS.md"), "boot", &section)?;
+    }
+    Ok(())
 }
 
-fn records<'a>(host: &'a Host, media: &'a Media, rows: &'a [Row]) -> Vec<Record<'a>> {
-    let values: [Value; 3] = [
-        ("whole", "s", |boot| boot.whole),
-        ("kernel to init", "s", |boot| boot.kernel),
-        ("guest instructions", "MIPS", mips),
-    ];
-    let mut records = Vec::new();
-    for row in rows {
-        for (value, unit, of) in values {
-            if let Some(spread) = row.spread(of).filter(|spread| spread.median > 0.0) {
-                records.push(Record {
-                    bench: "boot",
-                    machine: row.machine.name,
-                    version: &row.machine.version,
-                    kernel: &media.kernel,
-                    unit,
-                    value,
-                    spread,
-                    host,
-                });
-            }
-        }
+fn key(machine: &Machine) -> Key {
+    Key {
+        bench: "boot".into(),
+        machine: machine.name.into(),
+        engine: machine.engine.into(),
+        configuration: "512 MiB".into(),
+        point: "to init".into(),
     }
-    records
+}
+
+impl Boot {
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = vec![
+            Sample::new("whole", "s", Better::Less, self.whole),
+            Sample::new("kernel to init", "s", Better::Less, self.kernel),
+        ];
+        if self.instructions.is_some() {
+            samples.push(Sample::new("guest rate", "MIPS", Better::More, mips(self)));
+        }
+        samples
+    }
 }
 
 /// Millions of guest instructions a second; 0 where they are not counted.
@@ -179,12 +164,4 @@ fn section(host: &Host, media: &Media, rows: &[Row], missing: &[machine::Missing
         media::CMDLINE,
         table(&heads, &lines)
     )
-}
-
-/// The path of a program that is needed, if it is there.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
 }

@@ -3,7 +3,6 @@
 use super::peer::{BytesEnd, PAYLOAD, Peer, RingEnd, Task, Waiting};
 use super::{Cores, Effort, bind};
 use crate::Outcome;
-use crate::report::Spread;
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe;
@@ -55,15 +54,10 @@ const fn case(name: &'static str, how: How) -> Case {
     Case { name, how }
 }
 
-/// Measures a case; `None` where it makes no sense: two that spin on one core only wait for the scheduler.
-pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Spread>> {
-    let one_way = |round_trip: Spread| Spread {
-        median: round_trip.median / 2.0,
-        min: round_trip.min / 2.0,
-        max: round_trip.max / 2.0,
-        ..round_trip
-    };
-    let spread = match case.how {
+/// Nanoseconds of each repeat of a case; `None` where it makes no sense: two that spin on one core only wait for the scheduler.
+pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Vec<f64>>> {
+    let one_way = |round_trips: Vec<f64>| round_trips.into_iter().map(|ns| ns / 2.0).collect();
+    let repeats = match case.how {
         How::Ring(Waiting::Spin) if cores.shared() => return Ok(None),
         How::Ring(waiting) => {
             let (mut end, _peer) = RingEnd::stream(cores, waiting, Task::Echo)?;
@@ -71,8 +65,8 @@ pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Spre
                 end.send(&[7; PAYLOAD])?;
                 end.recv(1)?;
                 Ok(())
-            })?
-            .map(one_way)
+            })
+            .map(one_way)?
         }
         How::Call(waiting) => {
             let (mut end, _peer) = RingEnd::control(cores, waiting)?;
@@ -84,22 +78,22 @@ pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Spre
                 Ok(())
             })?
         }
-        How::Futex => futex(cores, effort)?.map(one_way),
+        How::Futex => futex(cores, effort).map(one_way)?,
         How::Pipe | How::Seqpacket | How::Eventfd => {
             let (mut end, _peer) = descriptors(&case.how, cores)?;
             repeat(effort, || {
                 end.send()?;
                 end.recv(1)?;
                 Ok(())
-            })?
-            .map(one_way)
+            })
+            .map(one_way)?
         }
     };
-    Ok(spread)
+    Ok(Some(repeats))
 }
 
 /// Warms up, finds how many round trips fill the time of a repeat, and does the repeats. Nanoseconds a round trip.
-fn repeat(effort: Effort, mut round_trip: impl FnMut() -> Outcome<()>) -> Outcome<Option<Spread>> {
+fn repeat(effort: Effort, mut round_trip: impl FnMut() -> Outcome<()>) -> Outcome<Vec<f64>> {
     let mut timed = |trips: u64| -> Outcome<f64> {
         let start = Instant::now();
         for _ in 0..trips {
@@ -110,8 +104,7 @@ fn repeat(effort: Effort, mut round_trip: impl FnMut() -> Outcome<()>) -> Outcom
     timed(100)?;
     let each = timed(200)?.max(1.0);
     let trips = (effort.repeat.as_nanos() as f64 / each).clamp(100.0, 1e6) as u64;
-    let repeats: Outcome<Vec<f64>> = (0..effort.repeats).map(|_| timed(trips)).collect();
-    Ok(Spread::of(repeats?))
+    (0..effort.repeats).map(|_| timed(trips)).collect()
 }
 
 fn descriptors(how: &How, cores: Cores) -> Outcome<(BytesEnd, Peer)> {
@@ -138,7 +131,7 @@ fn descriptors(how: &How, cores: Cores) -> Outcome<(BytesEnd, Peer)> {
 }
 
 /// Two threads that park and unpark each other: on Linux one futex wait and one futex wake each way.
-fn futex(cores: Cores, effort: Effort) -> Outcome<Option<Spread>> {
+fn futex(cores: Cores, effort: Effort) -> Outcome<Vec<f64>> {
     bind(&[cores.ours])?;
     let turn = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
@@ -158,7 +151,7 @@ fn futex(cores: Cores, effort: Effort) -> Outcome<Option<Spread>> {
             bound
         }
     });
-    let spread = repeat(effort, || {
+    let repeats = repeat(effort, || {
         turn.fetch_add(1, Ordering::AcqRel);
         other.thread().unpark();
         while turn.load(Ordering::Acquire) % 2 == 1 {
@@ -169,7 +162,7 @@ fn futex(cores: Cores, effort: Effort) -> Outcome<Option<Spread>> {
     done.store(true, Ordering::Release);
     other.thread().unpark();
     match other.join() {
-        Ok(true) => spread,
+        Ok(true) => repeats,
         _ => Err("the futex measurement's other thread failed".into()),
     }
 }

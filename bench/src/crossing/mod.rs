@@ -8,7 +8,10 @@ pub mod peer;
 mod throughput;
 
 use crate::Outcome;
-use crate::report::{Host, Spread, table, write_lines, write_section};
+use crate::host::Host;
+use crate::record::{self, Better, Key, Log, Sample};
+use crate::report::{table, write_section};
+use crate::stats::Spread;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -56,37 +59,23 @@ impl Effort {
     }
 }
 
-/// One measured value.
-#[derive(Serialize)]
-struct Record<'a> {
-    bench: &'static str,
-    measure: &'static str,
-    case: &'static str,
-    cores: usize,
-    unit: &'static str,
-    #[serde(flatten)]
-    spread: Spread,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    doorbells_per_message: Option<f64>,
-    host: &'a Host,
-}
-
 /// Measures everything and reports it.
 pub fn run(quick: bool) -> Outcome<()> {
-    let host = Host::here();
-    println!("{host}\n");
+    let mut log = Log::new();
+    println!("{}\n", log.host);
     let effort = Effort::new(quick);
     let placements = placements()?;
-    let mut records = Vec::new();
-
     let mut rows = Vec::new();
     for case in latency::CASES {
         let mut row = vec![case.name.to_owned()];
         for &cores in &placements {
             row.push(match latency::measure(case, cores, effort)? {
-                Some(spread) => {
-                    records.push(record("latency", case.name, cores, spread, None, &host));
-                    spread.to_string()
+                Some(repeats) => {
+                    let samples = repeats
+                        .iter()
+                        .map(|&ns| Sample::new("one way", "ns", Better::Less, ns));
+                    log.add(&key(case.name, cores), "", samples.collect());
+                    told(repeats)
                 }
                 None => "-".to_owned(),
             });
@@ -101,16 +90,16 @@ pub fn run(quick: bool) -> Outcome<()> {
         for &cores in &placements {
             row.push(match throughput::measure(case, cores, effort)? {
                 Some(flow) => {
-                    records.push(record(
-                        "throughput",
-                        case.name,
-                        cores,
-                        flow.each,
-                        flow.doorbells,
-                        &host,
-                    ));
+                    let samples = flow
+                        .each
+                        .iter()
+                        .map(|&ns| Sample::new("a message", "ns", Better::Less, ns));
+                    let doorbells = flow
+                        .doorbells
+                        .map(|count| Sample::new("doorbells", "a message", Better::Neither, count));
+                    log.add(&key(case.name, cores), "", samples.chain(doorbells).collect());
                     let doorbells = flow.doorbells.map_or(String::new(), |n| format!("; {n:.3}"));
-                    format!("{}{doorbells}", flow.each)
+                    format!("{}{doorbells}", told(flow.each))
                 }
                 None => "-".to_owned(),
             });
@@ -119,35 +108,32 @@ pub fn run(quick: bool) -> Outcome<()> {
     }
     let streams = table(&heads(&placements, "ns a message; doorbells a message"), &rows);
 
-    let section = section(&host, effort, &latencies, &streams);
+    let section = section(&log.host, effort, &latencies, &streams);
     println!("{section}");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    write_lines(&root.join("../target/bench/crossing.jsonl"), &records)?;
+    log.write(&record::folder(quick).join("crossing.jsonl"))?;
     // A quick run shows that it works; it is not worth keeping.
     if !quick {
-        write_section(&root.join("RESULTS.md"), "crossing", &section)?;
+        write_section(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md"),
+            "crossing",
+            &section,
+        )?;
     }
     Ok(())
 }
 
-fn record<'a>(
-    measure: &'static str,
-    case: &'static str,
-    cores: Cores,
-    spread: Spread,
-    doorbells_per_message: Option<f64>,
-    host: &'a Host,
-) -> Record<'a> {
-    Record {
-        bench: "crossing",
-        measure,
-        case,
-        cores: if cores.shared() { 1 } else { 2 },
-        unit: "ns",
-        spread,
-        doorbells_per_message,
-        host,
+fn key(case: &str, cores: Cores) -> Key {
+    Key {
+        bench: "crossing".into(),
+        machine: "host".into(),
+        engine: "native".into(),
+        configuration: if cores.shared() { "one core" } else { "two cores" }.into(),
+        point: case.into(),
     }
+}
+
+fn told(repeats: Vec<f64>) -> String {
+    Spread::of(repeats).map_or("-".into(), |spread| spread.to_string())
 }
 
 fn heads(placements: &[Cores], what: &'static str) -> Vec<&'static str> {

@@ -3,7 +3,6 @@
 use super::peer::{BytesEnd, PAYLOAD, RingEnd, Task, Waiting};
 use super::{Cores, Effort};
 use crate::Outcome;
-use crate::report::Spread;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe;
 use shared::abi::counters::VmmCounter;
@@ -32,8 +31,8 @@ enum How {
 
 /// What a stream costs.
 pub struct Flow {
-    /// Nanoseconds a message.
-    pub each: Spread,
+    /// Nanoseconds a message, of each repeat.
+    pub each: Vec<f64>,
     /// Doorbells our side rang, a message.
     pub doorbells: Option<f64>,
 }
@@ -106,7 +105,7 @@ pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Flow
             })?;
             let messages = effort.messages as f64 * (effort.repeats + 1) as f64;
             let doorbells = (waiting != Waiting::Spin).then(|| (rung(&end) - before) as f64 / messages);
-            Ok(each.map(|each| Flow { each, doorbells }))
+            Ok(Some(Flow { each, doorbells }))
         }
         How::Pipe(len) => {
             let (there, back) = (pipe()?, pipe()?);
@@ -136,14 +135,14 @@ fn stream(effort: Effort, end: &mut BytesEnd) -> Outcome<Option<Flow>> {
         end.recv(1)?;
         Ok(())
     })?;
-    Ok(each.map(|each| Flow {
+    Ok(Some(Flow {
         each,
         doorbells: None,
     }))
 }
 
 /// One round to warm up, then the repeats. Nanoseconds a message.
-fn repeat(effort: Effort, mut round: impl FnMut() -> Outcome<()>) -> Outcome<Option<Spread>> {
+fn repeat(effort: Effort, mut round: impl FnMut() -> Outcome<()>) -> Outcome<Vec<f64>> {
     round()?;
     let mut repeats = Vec::with_capacity(effort.repeats);
     for _ in 0..effort.repeats {
@@ -151,5 +150,5 @@ fn repeat(effort: Effort, mut round: impl FnMut() -> Outcome<()>) -> Outcome<Opt
         round()?;
         repeats.push(start.elapsed().as_nanos() as f64 / effort.messages as f64);
     }
-    Ok(Spread::of(repeats))
+    Ok(repeats)
 }

@@ -38,6 +38,8 @@ pub struct Entry {
     pub inject: Option<Inject>,
     /// Come out with [`Exit::Window`] as soon as an external interrupt could be injected.
     pub want_window: bool,
+    /// With `want_window`: an NMI waits too. Come out as soon as that could be injected, interrupts on or off.
+    pub nmi_waits: bool,
     /// Task priority of the local APIC (CR8, 0..=15).
     pub cr8: u8,
 }

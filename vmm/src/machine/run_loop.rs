@@ -215,6 +215,7 @@ impl Machine {
             reply,
             inject,
             want_window,
+            nmi_waits: self.nmi_pending,
             cr8: self.board.interrupts().cr8(),
         }
     }

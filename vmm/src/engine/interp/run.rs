@@ -41,7 +41,7 @@ pub struct Interp<O> {
     pub outside: O,
     cache: TraceCache,
     want_window: bool,
-    /// With an open window asked for: the vCPU could not take an NMI when it was entered, so one may be waiting.
+    /// An NMI waits that the vCPU could not take when it was entered.
     nmi_may_wait: bool,
     asked: Asked,
     /// What finishing a half-done instruction for a save came upon: the next run comes out with it.
@@ -136,7 +136,7 @@ impl<O: Outside> Interp<O> {
             Some(Inject::Nmi) => self.cpu.deliver_nmi().map_err(undelivered)?,
             Some(Inject::Interrupt(vector)) => self.cpu.deliver_interrupt(vector).map_err(undelivered)?,
         }
-        self.nmi_may_wait = self.want_window && !self.view().nmi_ready;
+        self.nmi_may_wait = entry.nmi_waits && !self.view().nmi_ready;
         Ok(())
     }
 

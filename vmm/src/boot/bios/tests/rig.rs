@@ -185,7 +185,7 @@ impl Rig {
                 reply,
                 inject,
                 want_window: self.pic.output(),
-                cr8: 0,
+                ..Entry::default()
             });
             reply = match exit {
                 Exit::Port { port, width, op } => self.port(port, width, op),

@@ -511,6 +511,7 @@ fn an_nmi_that_came_in_the_handler_of_another_is_taken_right_behind_its_iret() {
     rig.engine.run(Entry {
         inject: Some(Inject::Nmi),
         want_window: true,
+        nmi_waits: true,
         ..Entry::default()
     });
     assert!(rig.engine.view().nmi_ready);
@@ -521,6 +522,32 @@ fn an_nmi_that_came_in_the_handler_of_another_is_taken_right_behind_its_iret() {
         ..Entry::default()
     });
     assert!(matches!(exit, Exit::Port { .. }), "{exit:?}");
+}
+
+#[test]
+fn a_device_access_with_interrupts_off_offers_a_window_for_an_nmi_alone() {
+    for nmi_waits in [false, true] {
+        let mut rig = Rig::new(|a| {
+            a.cli()?;
+            a.out(0x80, al)?;
+            a.inc(rax)?;
+            a.out(0x81, al)
+        });
+        let entry = Entry {
+            want_window: true,
+            nmi_waits,
+            ..Entry::default()
+        };
+        let exit = rig.engine.run(entry);
+        assert!(matches!(exit, Exit::Port { port: 0x80, .. }), "{exit:?}");
+        let exit = rig.engine.run(entry);
+        let window = exit == Exit::Window;
+        assert_eq!(window, nmi_waits, "{exit:?}");
+        assert!(
+            window || matches!(exit, Exit::Port { port: 0x81, .. }),
+            "{exit:?}"
+        );
+    }
 }
 
 #[test]

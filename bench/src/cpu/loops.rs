@@ -4,12 +4,12 @@
 //! rounds that ends with OUT, so that the time between entry and exit is that of the loop alone.
 
 use crate::Outcome;
-use crate::report::{Host, Spread, table, write_lines, write_section};
+use crate::record::{Better, Key, Log, Sample};
+use crate::report::table;
+use crate::stats::Spread;
 use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, eax, ebx, ecx, edx, ptr, r8, r9, rax, rbx, rcx, rdi, rdx, rsi, rsp,
 };
-use serde::Serialize;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use vmm::engine::cpu_model::CpuModel;
@@ -166,24 +166,9 @@ fn assemble(case: &Case) -> Outcome<Vec<u8>> {
     Ok(a.assemble(CODE)?)
 }
 
-/// One measured value.
-#[derive(Serialize)]
-struct Record<'a> {
-    bench: &'static str,
-    engine: &'static str,
-    case: &'static str,
-    unit: &'static str,
-    #[serde(flatten)]
-    spread: Spread,
-    host: &'a Host,
-}
-
-/// Measures everything and reports it.
-pub fn run(quick: bool) -> Outcome<()> {
-    let host = Host::here();
-    println!("{host}\n");
+/// Measures all of them; the table.
+pub fn run(log: &mut Log, quick: bool) -> Outcome<String> {
     let repeats = if quick { 5 } else { 21 };
-    let mut records = Vec::new();
     let mut rows = Vec::new();
     for case in CASES {
         let times = measure(case, repeats)?;
@@ -194,31 +179,26 @@ pub fn run(quick: bool) -> Outcome<()> {
         } else {
             ("MIPS", instructions * 1000.0)
         };
-        let rates = times.into_iter().map(|ns| per / ns).collect();
+        let rates: Vec<f64> = times.into_iter().map(|ns| per / ns).collect();
+        let key = Key {
+            bench: "cpu".into(),
+            machine: "worldswitch".into(),
+            engine: "interp".into(),
+            configuration: "engine alone".into(),
+            point: case.name.into(),
+        };
+        let samples = rates
+            .iter()
+            .map(|&rate| Sample::new("rate", unit, Better::More, rate));
+        log.add(&key, env!("CARGO_PKG_VERSION"), samples.collect());
         let spread = Spread::of(rates).ok_or("no repeats")?;
         rows.push(vec![case.name.to_owned(), spread.to_string(), unit.to_owned()]);
-        records.push(Record {
-            bench: "cpu",
-            engine: "interp",
-            case: case.name,
-            unit,
-            spread,
-            host: &host,
-        });
     }
-    let section = format!(
-        "## CPU\n\nHost: {host}.\nEngine `interp`, 64-bit guest code with paging. Medians of {repeats} repeats, worst and \
-         best in brackets; a round is the instructions named, a DEC and a JNE.\n\n{}",
+    Ok(format!(
+        "Engine `interp` with no machine around it, 64-bit guest code with paging. Medians of {repeats} repeats, smallest and \
+         largest in brackets; a round is the instructions named, a DEC and a JNE.\n\n{}",
         table(&["guest code", "rate", "unit"], &rows)
-    );
-    println!("{section}");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    write_lines(&root.join("../target/bench/cpu.jsonl"), &records)?;
-    // A quick run shows that it works; it is not worth keeping.
-    if !quick {
-        write_section(&root.join("RESULTS.md"), "cpu", &section)?;
-    }
-    Ok(())
+    ))
 }
 
 /// Nanoseconds of each repeat; a first one warms up and is not told.

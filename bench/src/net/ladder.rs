@@ -1,0 +1,147 @@
+//! The three optimisations of the hosted-I/O paper (Sugerman, Venkitachalam, Lim: USENIX 2001, sections 3.3 and 3.4) as
+//! switches of our `[io]`: cumulative as the paper adds them, each alone, and swept. The paper's figures stand here too.
+
+/// Settings of `[io]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Io {
+    local_ports: bool,
+    combining: bool,
+    bitmap: bool,
+    max_combined: u32,
+    flush_us: u32,
+}
+
+/// Our defaults; a test holds them against the product's.
+pub const DEFAULT: Io = Io {
+    local_ports: true,
+    combining: true,
+    bitmap: true,
+    max_combined: 3,
+    flush_us: 1000,
+};
+
+/// A rung: what it is called, how we are set, and the idle share of the paper's guest in percent.
+pub struct Rung {
+    /// As the tables have it.
+    pub name: &'static str,
+    /// Ours.
+    pub io: Io,
+    /// Theirs: VM/PC-733, 4 KB writes at line rate.
+    pub paper: Option<f64>,
+}
+
+/// The paper's native machine at the same throughput: idle share in percent.
+pub const PAPER_NATIVE: f64 = 86.0;
+
+/// Bottom to top, then each of the others alone; local ports alone are the second rung.
+pub const RUNGS: [Rung; 6] = [
+    rung("forwarded ports, select", [false, false, false], Some(0.0)),
+    rung("+ local ports", [true, false, false], Some(2.0)),
+    rung("+ send combining", [true, true, false], Some(17.9)),
+    rung("+ IRQ bitmap", [true, true, true], Some(21.7)),
+    rung("send combining alone", [false, true, false], None),
+    rung("IRQ bitmap alone", [false, false, true], None),
+];
+
+const fn rung(name: &'static str, on: [bool; 3], paper: Option<f64>) -> Rung {
+    let [local_ports, combining, bitmap] = on;
+    Rung {
+        name,
+        io: Io {
+            local_ports,
+            combining,
+            bitmap,
+            ..DEFAULT
+        },
+        paper,
+    }
+}
+
+/// Values of `max_combined` that are tried.
+pub const MOST: [u32; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// Values of `flush_us` that are tried.
+pub const TICKS: [u32; 5] = [50, 100, 250, 500, 1000];
+
+impl Io {
+    /// Other than the default in how many frames may wait.
+    pub fn most(max_combined: u32) -> Self {
+        Self {
+            max_combined,
+            ..DEFAULT
+        }
+    }
+
+    /// Other than the default in how long.
+    pub fn tick(flush_us: u32) -> Self {
+        Self { flush_us, ..DEFAULT }
+    }
+
+    /// The lines of the configuration file.
+    pub fn lines(&self) -> String {
+        format!(
+            "ports = \"{}\"\nsend_combining = {}\nnotify = \"{}\"\nmax_combined = {}\nflush_us = {}\n",
+            if self.local_ports { "local" } else { "forward" },
+            self.combining,
+            if self.bitmap { "bitmap" } else { "select" },
+            self.max_combined,
+            self.flush_us,
+        )
+    }
+
+    /// Its name in records: the switches, and what else is not the default.
+    pub fn name(&self) -> String {
+        let mut words = vec![if self.local_ports { "local" } else { "forward" }.to_owned()];
+        if self.combining {
+            words.push("combining".into());
+        }
+        words.push(if self.bitmap { "bitmap" } else { "select" }.into());
+        if self.max_combined != DEFAULT.max_combined {
+            words.push(format!("max_combined={}", self.max_combined));
+        }
+        if self.flush_us != DEFAULT.flush_us {
+            words.push(format!("flush_us={}", self.flush_us));
+        }
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::spec::{IoSpec, Notify, Ports};
+
+    #[test]
+    fn our_defaults_are_the_products() {
+        let io = IoSpec::default();
+        assert_eq!(
+            DEFAULT,
+            Io {
+                local_ports: io.ports == Ports::Local,
+                combining: io.send_combining,
+                bitmap: io.notify == Notify::Bitmap,
+                max_combined: io.max_combined,
+                flush_us: io.flush_us,
+            }
+        );
+        assert_eq!(RUNGS[3].io, DEFAULT, "the top of the ladder is how it comes");
+    }
+
+    #[test]
+    fn every_setting_has_a_name_of_its_own() {
+        let ladder = RUNGS.iter().map(|rung| rung.io);
+        let sweeps = MOST
+            .iter()
+            .map(|&n| Io::most(n))
+            .chain(TICKS.iter().map(|&us| Io::tick(us)));
+        let mut all: Vec<Io> = Vec::new();
+        for io in ladder.chain(sweeps) {
+            if !all.contains(&io) {
+                all.push(io);
+            }
+        }
+        let names: std::collections::BTreeSet<String> = all.iter().map(Io::name).collect();
+        assert_eq!(names.len(), all.len());
+        assert_eq!(DEFAULT.name(), "local combining bitmap");
+        assert_eq!(Io::most(16).name(), "local combining bitmap max_combined=16");
+    }
+}

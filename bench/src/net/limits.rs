@@ -1,0 +1,103 @@
+//! The limits of a tap on this host: a bare loop that writes frames to it, and one that reads a flood from it. No VM can be
+//! cheaper a frame.
+
+use super::lab::{NOBODY, TAP};
+use crate::Outcome;
+use crate::process::Part;
+use crate::record::{Better, Sample};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A full Ethernet frame without its check sequence.
+const FRAME: usize = 1514;
+/// Payload of a datagram that makes one.
+const PAYLOAD: usize = 1472;
+/// Frames between two readings of the clock.
+const PER_CLOCK: u64 = 64;
+
+fn attach() -> Outcome<File> {
+    let tap = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
+    vmdriver_shim::tap::attach(&tap, TAP)?;
+    Ok(tap)
+}
+
+/// Processor seconds of this thread.
+fn own() -> Outcome<f64> {
+    let part = Part {
+        name: "loop",
+        pid: std::process::id(),
+        tid: Some(nix::unistd::gettid().as_raw().try_into()?),
+    };
+    part.seconds()
+}
+
+fn told(frames: u64, took: Duration, processor: f64) -> Vec<Sample> {
+    let (frames, seconds) = (frames as f64, took.as_secs_f64());
+    vec![
+        Sample::new("frames", "1/s", Better::More, frames / seconds),
+        Sample::new(
+            "throughput",
+            "Mbit/s",
+            Better::More,
+            frames * FRAME as f64 * 8e-6 / seconds,
+        ),
+        Sample::new("loop cpu a frame", "us", Better::Less, processor / frames * 1e6),
+    ]
+}
+
+/// Writes frames to nobody for so long.
+pub fn write(seconds: f64) -> Outcome<Vec<Sample>> {
+    let mut tap = attach()?;
+    // To an Ethernet address that is not the host's, of a protocol nobody has: dropped right behind the tap.
+    let mut frame = [0x5a_u8; FRAME];
+    frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5]);
+    let (began, processor) = (Instant::now(), own()?);
+    let mut frames = 0_u64;
+    while !frames.is_multiple_of(PER_CLOCK) || began.elapsed().as_secs_f64() < seconds {
+        tap.write_all(&frame)?;
+        frames += 1;
+    }
+    Ok(told(frames, began.elapsed(), own()? - processor))
+}
+
+/// Reads the frames of a flood for so long.
+pub fn read(seconds: f64) -> Outcome<Vec<Sample>> {
+    let mut tap = attach()?;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(SocketAddrV4::new(NOBODY, 9))?;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                // A full queue is the point of it.
+                socket.send(&[0x5a; PAYLOAD]).ok();
+            }
+        });
+        let done = drain(&mut tap, seconds);
+        over.store(true, Relaxed);
+        done
+    })
+}
+
+fn drain(tap: &mut File, seconds: f64) -> Outcome<Vec<Sample>> {
+    let mut buffer = [0; 2048];
+    let (began, processor) = (Instant::now(), own()?);
+    let mut frames = 0_u64;
+    while began.elapsed().as_secs_f64() < seconds {
+        match tap.read(&mut buffer) {
+            Ok(FRAME) => frames += 1,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(told(frames, began.elapsed(), own()? - processor))
+}
