@@ -380,7 +380,7 @@ fn judged(text: &str) -> bool {
         }),
         serde_json::from_str(text).ok().and_then(|start| match start {
             ToApp::Start { spec, .. } => Some(spec),
-            ToApp::Finish => None,
+            _ => None,
         }),
     ];
     let mut accepted = false;

@@ -141,6 +141,7 @@ pub fn start(roles: Vec<FdRole>) -> ToApp {
         }],
         disks: vec![DiskBackSpec::Raw],
         heartbeat_ms: None,
+        faults: Vec::new(),
         fds: roles,
     }
 }
