@@ -187,10 +187,11 @@ fn the_power_button_reaches_the_guest_from_stop_and_from_sigterm() {
 }
 
 #[test]
-fn a_killed_worker_ends_the_vm_within_a_second_and_leaves_nothing() {
+fn a_worker_killed_for_good_ends_the_vm_within_a_second_and_leaves_nothing() {
     for engine in engines("killed workers") {
-        for (worker, status) in [("vmm", 3), ("vmapp", 1)] {
-            let mut vm = guest(engine, "killed", "hello.elf", "forever", "");
+        for (worker, status) in [("vmm", 3), ("vmapp-io", 1)] {
+            let mortal = "[io]\nrestart_limit = 0";
+            let mut vm = guest(engine, "killed", "hello.elf", "forever", mortal);
             vm.wait_for("a second", |vm| vm.output().contains("second 1"));
             let workers = vm.workers();
             let (pid, _) = workers
