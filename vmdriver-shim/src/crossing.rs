@@ -5,7 +5,7 @@
 //!
 //! What must never happen here: a lost wake-up (the order announce, fence, look, sleep is
 //! [`Attention`]'s), a loop that ends only if the peer behaves, a descriptor starved because the peer keeps us busy, or a
-//! core burnt because it signals without end ([`crate::storm`]).
+//! core burnt because it signals without end (`storm`).
 //!
 //! `notify = select` is the older way, kept to be measured: every look is a poll(2) on the own doorbell, every signal
 //! rings, and nobody spins. The shared words are kept right all the same, so that the same code serves both.

@@ -82,7 +82,7 @@ pub fn applies(fault: &Fault, channels: &[Target]) -> Result<(), ArmError> {
 }
 
 impl Armory {
-    /// For this machine; `seed` is for faults that name none, and `armed` (which [applies](applies)) is there from the
+    /// For this machine; `seed` is for faults that name none, and `armed` (which [applies]) is there from the
     /// start.
     pub fn new(spec: &MachineSpec, seed: u64, armed: &[Fault], now: Instant) -> Self {
         let mut armory = Self {
