@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Longest wait for anything that must come; a boot on a slow engine takes the longest.
-const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(4);
 /// Time after which a line that was not answered is typed again: a worker may have taken it along.

@@ -4,7 +4,7 @@
 //! Each lasts until it has struck a few times and the load has gone on under it, and is then off again.
 
 use super::images::Knowledge;
-use super::machine::{Disks, Initrd, Machine, Plan, ended, mend, start};
+use super::machine::{Disks, Initrd, LIMIT, Machine, Plan, ended, mend, start};
 use super::score::{Score, Stall, add};
 use super::{account, begin, count_deaths, stall};
 use crate::linux::Linux;
@@ -79,7 +79,7 @@ const TRIALS: &[Trial] = &[
     net("network: IRQ bits lost", "irq-lost channel=net0 rate=0.2"),
     other(
         "console: doorbells lost",
-        "doorbell-lost channel=console dir=up rate=0.2",
+        "doorbell-lost channel=console dir=up rate=0.5",
     ),
     other("console not served", "stall channel=console ms=50 every=10"),
     other("IRQ bits from nowhere", "irq-spurious rate=0.3"),
@@ -175,7 +175,8 @@ fn try_one(machine: &mut Machine, trial: &Trial) -> Result<Stall, String> {
     let counter = format!("/faults/{action}");
     let before = machine.number(&counter);
     machine.fault(trial.spec)?;
-    machine.until("its strikes", |machine| {
+    // Without the typing the console has nothing to say upwards.
+    machine.types(LIMIT, "its strikes", |machine| {
         machine.number(&counter) >= before + STRIKES
     })?;
     match trial.sees {
