@@ -16,7 +16,7 @@ const SHARE: u64 = 2;
 /// How long looks are put off, in nanoseconds.
 pub(super) const SPELL: u64 = 1_000_000;
 /// Most that can be saved up: what one spell earns.
-const FULL: u64 = SPELL / SHARE;
+const FULL: i64 = (SPELL / SHARE).cast_signed();
 /// What the two ends of a look, the way out of the engine and back, cost beside what the clock sees.
 const SWITCH: u64 = 1_000;
 /// Most a single look is charged: one that took longer had lost its core to somebody else.
@@ -25,8 +25,8 @@ const MOST: u64 = 250_000;
 /// The policy's memory.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// Nanoseconds that looks may still take.
-    allowance: u64,
+    /// Nanoseconds that looks may still take. Below 0, what the last one took too much: the next spell pays for it.
+    allowance: i64,
     /// Up to when the allowance has been filled.
     filled: Ns,
 }
@@ -47,10 +47,10 @@ impl Share {
         let cost = (to.since(from) + SWITCH).min(MOST);
         self.allowance = self
             .allowance
-            .saturating_add(earned)
+            .saturating_add_unsigned(earned)
             .min(FULL)
-            .saturating_sub(cost);
-        self.allowance == 0
+            .saturating_sub_unsigned(cost);
+        self.allowance <= 0
     }
 }
 
