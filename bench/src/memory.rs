@@ -6,7 +6,7 @@
 
 use crate::Outcome;
 use crate::machines::media::{Media, root};
-use crate::machines::{Cable, Guest, Maker, Running, engines, qemu_program};
+use crate::machines::{Cable, Guest, Maker, Running, makers, qemu_program};
 use crate::process::{children, memory};
 use crate::record::{self, Better, Key, Log, Sample};
 use crate::report::{table, write_section};
@@ -27,12 +27,7 @@ pub fn run(quick: bool) -> Outcome<()> {
     let media = Media::make()?;
     let mut log = Log::new();
     println!("{}\n", log.host);
-    let (engines, mut left_out) = engines(&media)?;
-    let mut makers: Vec<Maker> = engines.into_iter().map(Maker::Ours).collect();
-    match qemu_program() {
-        Ok(_) => makers.push(Maker::Qemu),
-        Err(why) => left_out.push(why),
-    }
+    let (makers, left_out) = makers(&media)?;
     let (boots, launches) = if quick { (1, 3) } else { (3, 31) };
     let mut names: Vec<String> = Vec::new();
     let guest = Guest {

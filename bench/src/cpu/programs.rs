@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::machines::media::Media;
-use crate::machines::{Cable, Guest, Maker, Running, engines, qemu_program, start_native};
+use crate::machines::{Cable, Guest, Maker, Running, makers, start_native};
 use crate::record::{Better, Key, Log, Sample};
 use crate::report::table;
 use std::net::Ipv4Addr;
@@ -23,12 +23,7 @@ const KERNELS: [(&str, &str); 9] = [
 /// Measures all of them; the table.
 pub fn run(log: &mut Log, quick: bool) -> Outcome<String> {
     let media = Media::make()?;
-    let (engines, mut left_out) = engines(&media)?;
-    let mut makers: Vec<Maker> = engines.into_iter().map(Maker::Ours).collect();
-    match qemu_program() {
-        Ok(_) => makers.push(Maker::Qemu),
-        Err(why) => left_out.push(why),
-    }
+    let (makers, left_out) = makers(&media)?;
     let guest = Guest {
         cable: Cable::Nat,
         io: String::new(),

@@ -7,7 +7,7 @@
 
 use crate::Outcome;
 use crate::machines::media::{Media, root};
-use crate::machines::{Cable, Guest, Maker, Running, engines, qemu_program, start_native};
+use crate::machines::{Cable, Guest, Maker, Running, makers, start_native};
 use crate::process::Part;
 use crate::record::{self, Better, Key, Log, Sample};
 use crate::report::{table, write_section};
@@ -53,12 +53,7 @@ pub fn run(quick: bool, repeats: usize) -> Outcome<()> {
     println!("{}\n", log.host);
     let image = root()?.join("target/bench/disk.img");
     make_image(&image)?;
-    let (engines, mut left_out) = engines(&media)?;
-    let mut makers: Vec<Maker> = engines.into_iter().map(Maker::Ours).collect();
-    match qemu_program() {
-        Ok(_) => makers.push(Maker::Qemu),
-        Err(why) => left_out.push(why),
-    }
+    let (makers, left_out) = makers(&media)?;
     let guest = Guest {
         cable: Cable::Nat,
         io: String::new(),

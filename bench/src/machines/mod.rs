@@ -82,6 +82,17 @@ pub enum Maker {
     Qemu,
 }
 
+/// Everybody who can run it here, and why the others cannot.
+pub fn makers(media: &media::Media) -> Outcome<(Vec<Maker>, Vec<String>)> {
+    let (engines, mut left_out) = engines(media)?;
+    let mut makers: Vec<Maker> = engines.into_iter().map(Maker::Ours).collect();
+    match qemu_program() {
+        Ok(_) => makers.push(Maker::Qemu),
+        Err(why) => left_out.push(why),
+    }
+    Ok((makers, left_out))
+}
+
 impl Maker {
     /// The machine's name in records, and its engine's.
     pub fn names(&self) -> (&'static str, &'static str) {

@@ -10,7 +10,7 @@
 
 use super::bound::bounded;
 use super::input::Input;
-use super::rings::scribble_index;
+use super::rings::{scribble_index, scribble_slot};
 use shared::abi::counters::VmmCounter;
 use shared::abi::{ChannelKind, ChannelShape, RingLayout, WORDS_AT};
 use shared::mem::Memory;
@@ -534,12 +534,7 @@ impl World {
         if input.flag() {
             return scribble_index(&self.shared, &self.rings, input);
         }
-        let ring = input.choose(&self.rings);
-        let at = usize::from(input.byte()) % 40;
-        let count = usize::from(input.byte()) % 8 + 1;
-        let slot = ring.slot_at(u32::from(input.byte()));
-        let bytes = input.number(count).to_le_bytes();
-        self.shared.mem().write(slot + at, &bytes[..count]);
+        scribble_slot(&self.shared, &self.rings, 40, input);
     }
 
     /// One of the words the sides watch each other through, or of the counters.

@@ -9,7 +9,6 @@ use super::rig::Rig;
 use super::rings;
 use shared::abi::counters::VmmCounter;
 use shared::abi::{ChannelKind, ChannelShape, RingLayout};
-use shared::mem::Memory;
 use shared::msg::console::{Down, Up};
 use shared::ring::Side;
 use shared::spec::IoSpec;
@@ -156,11 +155,6 @@ impl VmApp {
     /// Up to eight bytes of a slot, its header included.
     fn scribble_slot(&mut self, input: &mut Input<'_>) {
         self.honest = false;
-        let ring = input.choose(&self.rings);
-        let at = usize::from(input.byte()) % (SLOT_BYTES as usize - 8);
-        let count = usize::from(input.byte()) % 8 + 1;
-        let slot = ring.slot_at(u32::from(input.byte()));
-        let bytes = input.number(count).to_le_bytes();
-        self.memory.mem().write(slot + at, &bytes[..count]);
+        rings::scribble_slot(&self.memory, &self.rings, SLOT_BYTES as usize - 8, input);
     }
 }

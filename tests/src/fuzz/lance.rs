@@ -11,7 +11,6 @@ use super::rig::Rig;
 use super::rings;
 use shared::abi::counters::VmmCounter;
 use shared::abi::{ChannelKind, ChannelShape, RingLayout};
-use shared::mem::Memory;
 use shared::msg::net::{Down, MAX_FRAME, Up};
 use shared::ring::Side;
 use shared::spec::IoSpec;
@@ -281,12 +280,7 @@ impl World {
     /// Up to eight bytes at the beginning of a slot, where its header is.
     fn scribble_slot(&mut self, input: &mut Input<'_>) {
         self.honest = false;
-        let ring = input.choose(&self.rings);
-        let at = usize::from(input.byte()) % 32;
-        let count = usize::from(input.byte()) % 8 + 1;
-        let slot = ring.slot_at(u32::from(input.byte()));
-        let bytes = input.number(count).to_le_bytes();
-        self.shared.mem().write(slot + at, &bytes[..count]);
+        rings::scribble_slot(&self.shared, &self.rings, 32, input);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::bound::bounded;
 use super::input::Input;
-use super::rings::scribble_index;
+use super::rings::{scribble_index, scribble_slot};
 use shared::abi::{ChannelKind, ChannelShape, RingLayout, WORDS_AT};
 use shared::mem::Memory;
 use shared::msg::disk::{Request, SECTOR};
@@ -144,7 +144,7 @@ impl World {
             4..=8 => self.turn(input),
             9 => self.drain(input),
             10 | 11 => scribble_index(&self.shared, &self.rings, input),
-            12 => self.scribble_slot(input),
+            12 => scribble_slot(&self.shared, &self.rings, 40, input),
             13 => self.scribble_word(input),
             14 => self.sleep(),
             _ => self.finish(input),
@@ -216,15 +216,6 @@ impl World {
             let _whatever = channel.next(&mut payload);
             channel.release(1).expect("a doorbell can be rung");
         }
-    }
-
-    fn scribble_slot(&mut self, input: &mut Input<'_>) {
-        let ring = input.choose(&self.rings);
-        let at = usize::from(input.byte()) % 40;
-        let count = usize::from(input.byte()) % 8 + 1;
-        let slot = ring.slot_at(u32::from(input.byte()));
-        let bytes = input.number(count).to_le_bytes();
-        self.shared.mem().write(slot + at, &bytes[..count]);
     }
 
     fn scribble_word(&mut self, input: &mut Input<'_>) {

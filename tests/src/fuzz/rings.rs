@@ -125,6 +125,21 @@ fn digest(what: &str) -> u64 {
     hasher.finish()
 }
 
+/// What a hostile peer does to a slot of one of `rings`: up to eight bytes, beginning among the first `within`.
+pub(super) fn scribble_slot(
+    memory: &SharedMemory,
+    rings: &[RingLayout],
+    within: usize,
+    input: &mut Input<'_>,
+) {
+    let ring = input.choose(rings);
+    let at = usize::from(input.byte()) % within;
+    let count = usize::from(input.byte()) % 8 + 1;
+    let slot = ring.slot_at(u32::from(input.byte()));
+    let bytes = input.number(count).to_le_bytes();
+    memory.mem().write(slot + at, &bytes[..count]);
+}
+
 /// What a hostile peer does to an index, or the wish for credit, of one of `rings`.
 pub(super) fn scribble_index(memory: &SharedMemory, rings: &[RingLayout], input: &mut Input<'_>) {
     let ring = input.choose(rings);

@@ -1,6 +1,7 @@
 //! A real vmm whose supervisor and I/O worker are this test.
 
 use crate::usage;
+use serde::de::DeserializeOwned;
 use shared::abi::counters::VmmCounter;
 use shared::abi::words::IRQ_BITMAP;
 use shared::mem::{Mapped, Memory};
@@ -59,6 +60,20 @@ pub fn spec(words: &str, notify: Notify) -> MachineSpec {
     }
 }
 
+/// The next word of either worker that is no warning; `None`: it hung up.
+pub fn heard<T: DeserializeOwned>(socket: &Socket, is_warning: impl Fn(&T) -> bool) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < LIMIT, "the worker says nothing");
+        socket.wait(Duration::from_secs(1)).expect("a socket");
+        match socket.recv().expect("a word") {
+            Received::Message(word, _) if !is_warning(&word) => return Some(word),
+            Received::Message(..) | Received::Nothing => {}
+            Received::HungUp => return None,
+        }
+    }
+}
+
 /// What a supervisor holds of a vmm that it has not yet told anything.
 pub struct Spawned {
     pub child: Child,
@@ -75,16 +90,7 @@ impl Spawned {
 
     /// The next word that is no warning; `None`: it hung up.
     pub fn word(&self) -> Option<FromVmm> {
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < LIMIT, "the vmm says nothing");
-            self.socket.wait(Duration::from_secs(1)).expect("a socket");
-            match self.socket.recv().expect("a word") {
-                Received::Message(FromVmm::Warning(_), _) | Received::Nothing => {}
-                Received::Message(word, _) => return Some(word),
-                Received::HungUp => return None,
-            }
-        }
+        heard(&self.socket, |word| matches!(word, FromVmm::Warning(_)))
     }
 
     /// Asks it to stop, which it does at once.

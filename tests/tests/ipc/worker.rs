@@ -1,5 +1,6 @@
 //! A real I/O worker whose supervisor and vmm are this test.
 
+use crate::vmm::heard;
 use shared::mem::Mapped;
 use shared::msg::disk::{Completion, Down, Request, Status};
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, FromApp, NetBackSpec, ToApp};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use tests::product::{LIMIT, program};
 use vmapp::back::disk::open::open;
 use vmdriver_shim::crossing::{Bells, Channel, Crossing};
-use vmdriver_shim::handover::{Received, Socket};
+use vmdriver_shim::handover::Socket;
 use vmdriver_shim::memory::SharedMemory;
 use vmdriver_shim::spawn::{Child, Death};
 use zerocopy::{FromBytes, IntoBytes};
@@ -47,16 +48,7 @@ impl Spawned {
 
     /// The next word that is no warning; `None`: it hung up.
     pub fn word(&self) -> Option<FromApp> {
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < LIMIT, "the worker says nothing");
-            self.socket.wait(Duration::from_secs(1)).expect("a socket");
-            match self.socket.recv().expect("a word") {
-                Received::Message(FromApp::Warning(_), _) | Received::Nothing => {}
-                Received::Message(word, _) => return Some(word),
-                Received::HungUp => return None,
-            }
-        }
+        heard(&self.socket, |word| matches!(word, FromApp::Warning(_)))
     }
 
     /// Asks it to finish, which it does in time.
