@@ -4,20 +4,16 @@
 //! VMware's hosted monitor did (Sugerman, Venkitachalam, Lim: USENIX 2001, section 4.3). This is the policy alone,
 //! without memory or doorbells, so that it can be tested as a table:
 //!
-//! - the rate of publications that found the peer asleep is kept as a level that decays exponentially; below [`GATE`] the
-//!   gate is shut and every frame goes at once, so that an idle machine's frame is never late;
+//! - while publications that find the peer asleep, each of which would be a wake-up, are not frequent ([`Rate`]), the gate is
+//!   shut and every frame goes at once, so that an idle machine's frame is never late;
 //! - at most so many frames wait ([`IoSpec::max_combined`]), and none longer than the tick ([`IoSpec::flush_us`]);
 //! - whoever signals the peer for another reason, goes to sleep, finds it awake, or sees that it has looked, has carried what waited.
 //!
 //! Owned by [`crate::crossing::Crossing`], on the vmm's side only.
 
+use crate::rate::Rate;
 use shared::spec::IoSpec;
 use std::time::{Duration, Instant};
-
-/// Time in which the level falls to 1/e.
-const DECAY: Duration = Duration::from_millis(4);
-/// Level at which the gate opens: about 500 publications a second, each of which would have been a wake-up.
-const GATE: f64 = 2.0;
 
 /// What to do with frames just published to a peer that sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +32,9 @@ pub struct Combiner {
     on: bool,
     most: usize,
     tick: Duration,
-    level: f64,
-    /// When the level was last brought up to date.
-    dated: Instant,
+    rate: Rate,
+    /// When a publication last found the peer asleep.
+    last: Instant,
     /// When each waiting frame was published, oldest first.
     waiting: Vec<Instant>,
     /// The channels whose frames wait: bit n is channel n.
@@ -55,8 +51,8 @@ impl Combiner {
             on: io.send_combining,
             most,
             tick: Duration::from_micros(io.flush_us.clamp(1, IoSpec::MAX_FLUSH_US).into()),
-            level: 0.0,
-            dated: now,
+            rate: Rate::default(),
+            last: now,
             waiting: Vec::with_capacity(IoSpec::MAX_COMBINED as usize),
             channels: 0,
             since_wake: 0,
@@ -70,10 +66,9 @@ impl Combiner {
 
     /// And the peer was found asleep; they are in `channel`.
     pub fn decide(&mut self, channel: u8, frames: u32, now: Instant) -> Decision {
-        let passed = now.saturating_duration_since(self.dated).as_secs_f64();
-        self.level = self.level * (-passed / DECAY.as_secs_f64()).exp() + 1.0;
-        self.dated = now;
-        if !self.on || (self.level < GATE && self.waiting.is_empty()) {
+        let frequent = self.rate.again(now.saturating_duration_since(self.last));
+        self.last = now;
+        if !self.on || (!frequent && self.waiting.is_empty()) {
             return Decision::AtOnce;
         }
         self.channels |= 1 << (channel & 63);

@@ -150,7 +150,7 @@ pub struct Crossing {
     layout: Layout,
     attention: Attention<Mapped>,
     bells: Bells,
-    notify: Notify,
+    io: IoSpec,
     spin: Mutex<Spin>,
     storm: Mutex<Storm>,
     /// Slots read and written by our channels, for [`Storm`]: in this process's own memory.
@@ -187,7 +187,7 @@ impl Crossing {
             layout: memory.layout().clone(),
             attention,
             bells,
-            notify: io.notify,
+            io,
             spin: Mutex::new(Spin::new(Duration::from_micros(full.into()), Instant::now())),
             storm: Mutex::default(),
             moved: AtomicU64::new(0),
@@ -225,6 +225,11 @@ impl Crossing {
         self.side
     }
 
+    /// The `[io]` section.
+    pub fn io(&self) -> &IoSpec {
+        &self.io
+    }
+
     /// The doorbells; the vmm's engine listens to `vmm_kick` itself.
     pub fn bells(&self) -> &Bells {
         &self.bells
@@ -237,7 +242,7 @@ impl Crossing {
 
     /// The channels that have something for us, taken: bit n is channel n.
     pub fn look(&self) -> u64 {
-        if self.notify == Notify::Select && self.bell_rings() {
+        if self.io.notify == Notify::Select && self.bell_rings() {
             self.own_bell().drain();
         }
         let bits = self.attention.take();
@@ -250,7 +255,7 @@ impl Crossing {
     /// Whether [`look`](Self::look) would find something: one plain load (`select`: one poll(2)).
     #[inline]
     pub fn any(&self) -> bool {
-        if self.notify == Notify::Select && self.bell_rings() {
+        if self.io.notify == Notify::Select && self.bell_rings() {
             return true;
         }
         self.attention.any()
@@ -271,7 +276,7 @@ impl Crossing {
         if self.side == Side::App {
             self.app_counters.add(AppCounter::Wakeups, 1);
         }
-        self.flush_held(VmmCounter::SwitchNetHalt)?;
+        self.flush_for_sleep()?;
         if self.storm().rages(self.moved.load(Relaxed)) {
             return self.sit_out(limit, also);
         }
@@ -367,7 +372,7 @@ impl Crossing {
     /// Signals the peer; returns whether a doorbell had to be rung.
     pub(crate) fn tell(&self, number: u8) -> Result<bool, CrossingError> {
         let owed = self.attention.signal(number);
-        let always = self.notify == Notify::Select;
+        let always = self.io.notify == Notify::Select;
         let rung = always || owed != Owed::Nothing;
         if self.side == Side::Vmm {
             self.frames_carried(rung);

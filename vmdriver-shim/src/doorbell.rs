@@ -7,17 +7,14 @@
 //! Neither ringing nor draining may block, and the flag that says so, `O_NONBLOCK`, belongs to the open file that both
 //! workers hold. Against a peer that clears it:
 //!
-//! - draining does not depend on it: each read asks not to wait by itself (`preadv2` with `RWF_NOWAIT`);
+//! - draining does not depend on it: each read asks not to wait by itself ([`nowait`]);
 //! - ringing has no such call for an eventfd (`pwritev2` refuses the flag, Linux 6.18), and a look before it (`poll`) would
 //!   cost every ring a system call and lose the race to a peer that means it. So a peer that clears the flag *and* fills
 //!   the counter can hold us in a ring. Both workers' jails refuse the calls that clear it (`F_SETFL`, `FIONBIO`). On a
 //!   host without seccomp it is what such a peer can always have: a stall. The supervisor ends it: a worker without
 //!   heartbeat is killed, and so is a vmm that does not obey a stop.
-#![allow(
-    unsafe_code,
-    reason = "nix has no preadv2, the only read with a flag of its own"
-)]
 
+use crate::nowait;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -81,14 +78,8 @@ impl Doorbell {
 
     /// Silences the bell. Returns whether it had been rung.
     pub fn drain(&self) -> bool {
-        let mut count = 0u64;
-        let into = libc::iovec {
-            iov_base: (&raw mut count).cast(),
-            iov_len: size_of_val(&count),
-        };
-        // SAFETY: one vector, of eight bytes that live until the call is over. -1: where the file stands, as read(2).
-        let read = unsafe { libc::preadv2(self.fd.as_raw_fd(), &raw const into, 1, -1, libc::RWF_NOWAIT) };
-        read > 0
+        let mut count = [0; size_of::<u64>()];
+        nowait::read(self.fd.as_fd(), None, &mut count).is_ok_and(|read| read > 0)
     }
 
     /// Another handle of the same bell.

@@ -8,6 +8,8 @@
 //! | [`counters`] | `Counters`: one side's statistics in the shared memory |
 //! | [`crossing`] | `Crossing`: one side's whole view: looking, spinning, sleeping, waking, by-cause counts |
 //! | [`channel`] | `Channel`: one device's pair of rings, and the synchronous call |
+//! | [`nowait`] | a read that never waits |
+//! | [`rate`] | whether something happens often enough to be put together |
 //! | [`handover`] | `Socket`: records of JSON and descriptors between supervisor and workers |
 //! | [`spawn`] | `Child`: a worker with its pidfd, its death reported and never missed |
 //! | [`tap`] | the calls that attach a descriptor to a tap |
@@ -26,6 +28,8 @@ pub mod doorbell;
 pub mod handover;
 pub mod jail;
 pub mod memory;
+pub mod nowait;
+pub mod rate;
 pub mod spawn;
 mod spin;
 mod storm;

@@ -13,7 +13,8 @@ use std::process::Command;
 
 /// The tap of the guests.
 pub const TAP: &str = "wsbench0";
-const TAP_HOST: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+/// The host's address on it.
+pub const TAP_HOST: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 const TAP_GUEST: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 /// An address on the tap that nobody has: frames to it go to whoever reads the tap.
 pub const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 9);

@@ -21,7 +21,7 @@ use crate::record::{self, Key, Log, Sample};
 use crate::report::write_section;
 use clap::ValueEnum;
 use lab::Lab;
-use ladder::{DEFAULT, Io, MOST, RUNGS, TICKS};
+use ladder::{DEFAULT, Io, MOST, RUNGS, STEPS, TICKS};
 use load::{Effort, Load, Near};
 use std::net::Ipv4Addr;
 
@@ -30,7 +30,9 @@ const WRITE: usize = 4096;
 /// Write sizes of the streams.
 const WRITES: [usize; 8] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
 /// Datagram sizes: the least, a middle one, and what fills a frame.
-const DATAGRAMS: [usize; 3] = [64, 512, 1472];
+const DATAGRAMS: [usize; 3] = [64, 512, DATAGRAM];
+/// What fills a frame.
+const DATAGRAM: usize = 1472;
 /// Seconds of the streams that warm a fresh machine up, either way.
 const WARM: f64 = 0.3;
 
@@ -95,7 +97,7 @@ impl Options {
         RUNGS
             .iter()
             .enumerate()
-            .filter(move |(n, _)| !quick || [0, 3].contains(n))
+            .filter(move |(n, _)| !quick || [0, STEPS - 1].contains(n))
             .map(|(_, rung)| rung.io)
     }
 
@@ -138,6 +140,7 @@ impl Options {
                 rate: None,
             },
             self.limited(),
+            Load::DatagramsOut(DATAGRAM),
             Load::RoundTrip,
         ]
     }
@@ -202,7 +205,7 @@ impl Setup {
 
     fn points(&self) -> usize {
         if self.who == Who::RawTap {
-            2
+            3
         } else {
             self.loads.len()
         }
@@ -324,6 +327,12 @@ fn one(
     let (mut machine, near, program): (Running, Near, String) = match (&setup.who, lab) {
         (Who::RawTap, _) => {
             keep("write 1514".into(), "", limits::write(effort.seconds)?);
+            progress.done();
+            keep(
+                "write 1514, received".into(),
+                "",
+                limits::write_received(effort.seconds)?,
+            );
             progress.done();
             keep("read 1514".into(), "", limits::read(effort.seconds)?);
             progress.done();

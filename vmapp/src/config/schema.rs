@@ -500,6 +500,19 @@ pub const ROWS: &[Row] = &[
         example: "1000",
     },
     Row {
+        key: "io.receive_us",
+        kind: Kind::Integer {
+            min: 0,
+            max: IoSpec::MAX_FLUSH_US,
+            store: |draft, us| draft.io.receive_us = us,
+        },
+        default: Fallback::Is("500"),
+        needs: Needs::Nothing,
+        meaning: "Longest a received frame waits for the next while they are frequent and the guest computes without a \
+                  halt, in microseconds; 0: each wakes the I/O worker.",
+        example: "0",
+    },
+    Row {
         key: "io.notify",
         kind: Kind::Choice(&[
             ("bitmap", |draft| draft.io.notify = Notify::Bitmap),

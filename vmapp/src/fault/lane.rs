@@ -109,8 +109,9 @@ impl Lane {
         self.faults.point(point, Some(self.target));
     }
 
+    /// Whether no fault is armed, and none still has an effect.
     #[inline]
-    fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         !self.engaged && !self.faults.is_live()
     }
 

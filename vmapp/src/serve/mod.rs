@@ -13,6 +13,7 @@ mod complaints;
 pub mod console;
 pub mod control;
 pub mod disk;
+mod moderation;
 pub mod net;
 pub mod service;
 

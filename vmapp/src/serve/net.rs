@@ -10,11 +10,12 @@
 //! length nobody checked.
 
 use super::ServeError;
+use super::moderation::Moderation;
 use super::service::Service;
 use crate::back::Interests;
 use crate::back::net::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
 use crate::fault::lane::Lane;
-use shared::abi::counters::AppCounter;
+use shared::abi::counters::{AppCounter, VmmCounter};
 use shared::msg::fault::{Dir, Point};
 use shared::msg::net::{Down, MAX_FRAME, Up};
 use shared::ring::RingError;
@@ -45,13 +46,16 @@ pub struct NetService {
     dry: bool,
     /// There is no credit: stale frames are next dropped then.
     starved: Option<Instant>,
+    moderation: Moderation,
 }
 
 impl NetService {
     /// Joins a channel and `back_end`; `name` is the card's.
     pub fn new(lane: impl Into<Lane>, back_end: Box<dyn Net>, name: String) -> Self {
         let lane = lane.into();
+        let most = Duration::from_micros(lane.crossing().io().receive_us.into());
         Self {
+            moderation: Moderation::new(most, Instant::now()),
             batch: (0..DOWN_PER_TURN)
                 .map(|_| Vec::with_capacity(lane.payload_max()))
                 .collect(),
@@ -150,6 +154,11 @@ impl NetService {
         news
     }
 
+    /// Frames the guest has been given so far.
+    fn received(&self) -> u64 {
+        self.lane.crossing().app_counters().get(AppCounter::NetRx)
+    }
+
     fn receive(&mut self, credit: u32) -> bool {
         let most = UP_PER_TURN.min(credit as usize);
         let (mut frames, mut refused, mut lost) = (0, 0, 0);
@@ -203,11 +212,17 @@ impl NetService {
 impl Service for NetService {
     fn turn(&mut self, ready: bool) -> Result<bool, ServeError> {
         // A descriptor that is ready stays so until it is read: what is not seen now is seen at the next wait.
-        if ready || self.back_end.waits() == Waits::Here {
+        if ready || self.moderation.collects() || self.back_end.waits() == Waits::Here {
             self.dry = false;
         }
         let mut more = self.down()?;
+        let before = self.received();
         more |= self.up()?;
+        if self.back_end.waits() == Waits::OnHost && (ready || self.moderation.collects()) {
+            let halts = self.lane.crossing().vmm_counters().get(VmmCounter::ExitHalt);
+            let frames = self.received() != before;
+            self.moderation.looked(Instant::now(), frames, ready, halts);
+        }
         let counters = self.lane.crossing().app_counters();
         self.back_end.end_turn(counters);
         Ok(more)
@@ -220,7 +235,11 @@ impl Service for NetService {
             Waits::Here => self.starved.is_none(),
             Waits::OnHost => self.dry && !self.pausing(),
         };
-        let mut interests = self.back_end.interests(Wanted { frames });
+        let moderated = self.moderation.pause(Instant::now()).filter(|_| frames);
+        let mut interests = self.back_end.interests(Wanted {
+            frames: frames && moderated.is_none(),
+        });
+        interests.within = [interests.within, moderated].into_iter().flatten().min();
         if self.starved.is_some() && !stalled {
             let within = interests.within.map(|within| within.max(PAUSE));
             interests.within = if self.back_end.waits() == Waits::OnHost && !frames {

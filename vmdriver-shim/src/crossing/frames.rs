@@ -63,9 +63,14 @@ impl Crossing {
         }
     }
 
+    /// Sends frames that wait, whatever they wait for: the guest is about to sleep.
+    pub fn flush_for_sleep(&self) -> Result<(), CrossingError> {
+        self.flush_held(VmmCounter::SwitchNetHalt)
+    }
+
     /// Signals the peer that frames were published, now or later.
     pub(crate) fn post(&self, number: u8, frames: u32) -> Result<bool, CrossingError> {
-        let always = self.notify == Notify::Select;
+        let always = self.io.notify == Notify::Select;
         let now = Instant::now();
         let mut combiner = self.combining();
         self.notice_taken(&mut combiner, now);
@@ -115,7 +120,7 @@ impl Crossing {
         now: Instant,
         cause: VmmCounter,
     ) -> Result<bool, CrossingError> {
-        let rung = self.attention.wake() != Owed::Nothing || self.notify == Notify::Select;
+        let rung = self.attention.wake() != Owed::Nothing || self.io.notify == Notify::Select;
         if rung {
             self.bells.app.ring()?;
             self.vmm_counters.add(cause, 1);

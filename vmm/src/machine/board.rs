@@ -432,6 +432,15 @@ impl Board {
         }
     }
 
+    /// The guest has halted: devices say now what they put off saying. Returns whether that was anything.
+    pub fn idle(&mut self) -> bool {
+        let mut told = false;
+        for lance in &mut self.lances {
+            told |= lance.idle();
+        }
+        told
+    }
+
     /// Carries changes of the wires to the interrupt controllers. PIRQs raise ISA wires in turn, which raise nothing.
     pub fn settle(&mut self) {
         while self.wires.changed() {

@@ -306,6 +306,9 @@ impl Machine {
             if interruptible || self.nmi_pending {
                 return None;
             }
+            if self.board.idle() {
+                continue;
+            }
             // The sleep ends by itself when a device is due. The alarm would cut it short by a signal and then throw the
             // vCPU out again for nothing.
             if self.alarm.take().is_some() {

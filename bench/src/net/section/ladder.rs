@@ -2,7 +2,7 @@
 
 use super::super::WRITE;
 use super::super::figures::limited;
-use super::super::ladder::{Io, PAPER_NATIVE, RUNGS};
+use super::super::ladder::{DEFAULT, Io, PAPER_NATIVE, RUNGS, STEPS};
 use super::told;
 use crate::record::Log;
 use crate::report::table;
@@ -83,10 +83,12 @@ fn verdicts(log: &Log, point: &str) -> String {
         };
         log.spread("worldswitch", &io.name(), point, value)
     };
-    let steps = RUNGS[..4]
+    let steps = RUNGS[..STEPS]
         .windows(2)
         .map(|pair| (pair[1].name, pair[0].io, pair[1].io));
-    let alone = RUNGS[4..].iter().map(|rung| (rung.name, RUNGS[0].io, rung.io));
+    let alone = RUNGS[STEPS..]
+        .iter()
+        .map(|rung| (rung.name, RUNGS[0].io, rung.io));
     let mut text = String::new();
     for (name, from, to) in steps.chain(alone) {
         let mut gains = Vec::new();
@@ -99,7 +101,7 @@ fn verdicts(log: &Log, point: &str) -> String {
             text.push_str(&format!("- {name}: {}\n", gains.join("; ")));
         }
     }
-    let top = RUNGS[3].io;
+    let top = DEFAULT;
     let work = [
         of(top, "vcpu cpu a frame", "unlimited"),
         of(top, "vmapp cpu a frame", "unlimited"),

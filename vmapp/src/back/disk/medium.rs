@@ -20,6 +20,10 @@ pub trait Medium: Send {
     fn write_at(&mut self, at: u64, from: &[u8]) -> Result<(), DiskError>;
     /// Everything stored lasts when this returns. Once failed, it fails for good.
     fn sync(&mut self) -> Result<(), DiskError>;
+    /// The host's file behind it, again, if it is one.
+    fn handle(&self) -> Option<File> {
+        None
+    }
     /// Bytes it has now.
     fn size(&mut self) -> io::Result<u64>;
     /// Cuts it, or adds zeros.
@@ -75,6 +79,10 @@ impl From<HostFile> for OwnedFd {
 }
 
 impl Medium for HostFile {
+    fn handle(&self) -> Option<File> {
+        self.file.try_clone().ok()
+    }
+
     fn read_at(&mut self, at: u64, into: &mut [u8]) -> Result<(), DiskError> {
         match self.file.read_exact_at(into, at) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(DiskError::Cut),

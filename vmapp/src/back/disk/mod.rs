@@ -18,6 +18,7 @@ pub mod open;
 pub mod overlay;
 pub mod raw;
 
+use std::fs::File;
 use std::io;
 use thiserror::Error;
 
@@ -49,6 +50,11 @@ pub trait Image: Send {
     fn read(&mut self, lba: u64, into: &mut [u8]) -> Result<(), DiskError>;
     /// Stores `from`, a whole number of sectors, from sector `lba` on.
     fn write(&mut self, lba: u64, from: &[u8]) -> Result<(), DiskError>;
+    /// A file that holds just the sectors, each at its place, in which whoever has all answers may look for those that the
+    /// host has at hand. Not every image is kept so.
+    fn plain(&self) -> Option<File> {
+        None
+    }
     /// Everything written is on the medium when this returns.
     fn flush(&mut self) -> Result<(), DiskError>;
 }

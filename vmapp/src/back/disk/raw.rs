@@ -3,6 +3,7 @@
 use super::medium::Medium;
 use super::{DiskError, Image};
 use shared::msg::disk::SECTOR;
+use std::fs::File;
 
 /// The image.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ impl<M: Medium> Image for Raw<M> {
             return Err(DiskError::ReadOnly);
         }
         self.medium.write_at(lba.saturating_mul(SECTOR as u64), from)
+    }
+
+    fn plain(&self) -> Option<File> {
+        self.medium.handle()
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

@@ -28,7 +28,7 @@ pub(super) const EVERY_THREAD: &[Row] = &[
     Row::any(
         "preadv2",
         SYS_preadv2,
-        "doorbells: a read that never waits, whatever the peer does to the shared open file",
+        "reads that never wait: of doorbells, whatever the peer does to the shared open file; of what the host has cached of a disk",
     ),
     Row::any(
         "read",

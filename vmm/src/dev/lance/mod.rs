@@ -7,6 +7,7 @@
 //!
 //! - `registers`: what the chip's registers do, pure; `csr` and `bcr` are its tables, `window` where they are.
 //! - `transmit`, `receive`: one frame out of and into guest memory, by `descriptors`; `loopback` between them.
+//! - `coalesce`: when the guest is told that frames are out.
 //! - `wire`, `intake`: frames to and from the host, back pressure both ways. `poll`: the transmit poll timer.
 //!
 //! All DMA happens within the access, timer or signal that causes it. STOP, the RESET register and the machine's reset
@@ -16,6 +17,7 @@
 //! Source: AMD publication 19436, Am79C970A data sheet.
 
 mod bcr;
+mod coalesce;
 mod csr;
 mod descriptors;
 mod fcs;
@@ -36,13 +38,14 @@ use crate::bus::{Access, Channelled, Line, Mmio, PortIo, Resettable, Timed, Widt
 use crate::dev::chipset::pci::config::{Bar, ConfigSpace, Identity, Pin};
 use crate::mem::GuestMemory;
 use crate::time::Ns;
+use coalesce::Coalescer;
 use csr::Status;
 use descriptors::TxErrors;
 use init_block::InitBlock;
 use intake::Intake;
 use loopback::Path;
 use poll::Poll;
-use registers::{Commit, Registers};
+use registers::{Commit, Direction, Registers};
 use shared::abi::counters::VmmCounter;
 use std::sync::Arc;
 use transmit::{Step, Transmitter};
@@ -61,6 +64,7 @@ pub struct Lance {
     intake: Intake,
     wire: Wire,
     poll: Poll,
+    coalescer: Coalescer,
     /// There was more to do than one go allows.
     resume: Option<Ns>,
     /// A looped frame on its way.
@@ -84,6 +88,7 @@ impl Lance {
             transmitter: Transmitter::new(),
             intake: Intake::new(channel.payload_max()),
             looped: Vec::with_capacity(channel.payload_max()),
+            coalescer: Coalescer::new(channel.crossing().io()),
             wire: Wire::new(channel),
             poll: Poll::default(),
             resume: None,
@@ -180,7 +185,10 @@ impl Lance {
 
     /// Sends what the transmit ring has; whether that was anything.
     fn transmit(&mut self, now: Ns) -> bool {
-        let mut found = false;
+        if !self.registers.is_untold() {
+            self.coalescer.start_afresh();
+        }
+        let (mut found, mut frames) = (false, 0);
         if self.bus_master {
             let mut steps = 0;
             loop {
@@ -194,10 +202,12 @@ impl Lance {
                     break;
                 }
                 found = true;
+                frames += u32::from(step == Step::Frame);
             }
         }
         if found {
             self.wire.post();
+            self.tell_or_wait(now, frames);
         }
         let interval = self.registers.poll_interval_ns();
         if self.wire.is_stalled() {
@@ -206,6 +216,26 @@ impl Lance {
             self.poll.start(now, interval);
         }
         found
+    }
+
+    /// So many frames are out: the guest is told, now or with those that follow.
+    fn tell_or_wait(&mut self, now: Ns, frames: u32) {
+        let ring = self.registers.entries(Direction::Tx);
+        let now_then = !self.registers.may_interrupt() || self.coalescer.is_told(now, frames, ring);
+        if now_then {
+            self.registers.tell();
+        }
+    }
+
+    /// The guest has halted, perhaps to wait for TINT: it is put off no more, and frames go before. Returns whether it was owed.
+    pub fn idle(&mut self) -> bool {
+        let untold = self.registers.is_untold();
+        if untold {
+            self.wire.flush();
+            self.registers.tell();
+            self.settle();
+        }
+        untold
     }
 
     /// Sends the transmitter's frame where it belongs; false if it waits for room.
@@ -234,6 +264,9 @@ impl Lance {
             intake::loop_back(&mut self.registers, &self.memory, &self.looped, defects);
         }
         self.transmitter.finish(&mut self.registers, &self.memory, errors);
+        if path != Path::Wire || !errors.is_empty() {
+            self.registers.tell();
+        }
         true
     }
 
@@ -249,6 +282,10 @@ impl Lance {
     #[inline]
     fn settle(&mut self) {
         let level = self.registers.interrupt();
+        if level {
+            // One interrupt for both.
+            self.registers.tell();
+        }
         if level != self.asserted {
             self.asserted = level;
             self.irq.set(level);
@@ -262,7 +299,9 @@ impl Lance {
         let Some((value, commit)) = self.registers.read(offset, width) else {
             return Access::Bad;
         };
-        if !commit.is_empty() {
+        if commit.is_empty() {
+            self.settle();
+        } else {
             self.commit(now, commit);
         }
         Access::Done(value)
@@ -310,13 +349,17 @@ impl Mmio for Lance {
 
 impl Timed for Lance {
     fn deadline(&self) -> Option<Ns> {
-        [self.poll.due(), self.intake.retry(), self.resume]
+        let told = self.coalescer.due().filter(|_| self.registers.is_untold());
+        [self.poll.due(), self.intake.retry(), self.resume, told]
             .into_iter()
             .flatten()
             .min()
     }
 
     fn advance(&mut self, now: Ns) {
+        if self.coalescer.due().is_some_and(|at| at <= now) {
+            self.registers.tell();
+        }
         if self.resume.take_if(|at| *at <= now).is_some() {
             self.transmit(now);
             self.receive(now);

@@ -74,6 +74,8 @@ pub struct Registers {
     prom: [u8; window::PROM_BYTES],
     mac: [u8; 6],
     link: bool,
+    /// Frames are out, and TINT does not say so yet ([`Self::tell`]).
+    untold: bool,
 }
 
 impl Registers {
@@ -86,6 +88,7 @@ impl Registers {
             prom: [0; window::PROM_BYTES],
             mac,
             link: false,
+            untold: false,
         };
         registers.hard_reset();
         registers
@@ -109,6 +112,7 @@ impl Registers {
         for (value, rule) in self.csr.iter_mut().zip(&RULES) {
             *value = rule.reset.unwrap_or(*value);
         }
+        self.untold = false;
         self.set(csr::CSR0, Status::STOP.bits());
     }
 
@@ -116,6 +120,7 @@ impl Registers {
         for (value, rule) in self.csr.iter_mut().zip(&RULES) {
             *value &= !rule.stop_clears;
         }
+        self.untold = false;
         self.set(csr::CSR0, Status::STOP.bits());
     }
 
@@ -123,7 +128,12 @@ impl Registers {
     pub fn read(&mut self, offset: u16, width: Width) -> Option<(u32, Commit)> {
         let value = match window::target(offset, width, self.is_dwio())? {
             Target::Prom(at) => self.read_prom(at, width),
-            Target::Rdp => self.read_csr(self.rap).into(),
+            Target::Rdp => {
+                if self.rap == csr::CSR0 {
+                    self.tell();
+                }
+                self.read_csr(self.rap).into()
+            }
             Target::Rap => self.rap.into(),
             Target::Bdp => self.read_bcr(self.rap).into(),
             Target::Reset => {
@@ -447,6 +457,11 @@ impl Registers {
         (if index < entries { index } else { 0 }, entries)
     }
 
+    /// Number of descriptors of a ring.
+    pub fn entries(&self, direction: Direction) -> u16 {
+        self.position(direction).1
+    }
+
     fn current(&self, direction: Direction) -> u32 {
         let (index, _) = self.position(direction);
         let bytes = self.style().bytes();
@@ -491,14 +506,30 @@ impl Registers {
         self.csr[usize::from(csr::CSR4)] |= Features::TXSTRT.bits();
     }
 
-    /// A frame's last transmit descriptor, which said `status`, was given back; TINT follows unless CSR5 says otherwise.
+    /// A frame's last transmit descriptor, which said `status`, was given back. TINT is owed unless CSR5 says otherwise:
+    /// [`tell`](Self::tell) raises it, and a guest that reads CSR0 finds it.
     pub fn transmitted(&mut self, status: TxStatus, failed: bool) {
         let extended = self.extended();
         let asked = !extended.contains(Extended::LTINTEN) || status.contains(TxStatus::LTINT);
         let wanted = !extended.contains(Extended::TOKINTD) || failed;
-        if asked && wanted {
+        self.untold |= asked && wanted;
+    }
+
+    /// Whether TINT is owed.
+    pub fn is_untold(&self) -> bool {
+        self.untold
+    }
+
+    /// Raises TINT if it is owed.
+    pub fn tell(&mut self) {
+        if std::mem::take(&mut self.untold) {
             self.raise(Status::TINT);
         }
+    }
+
+    /// Whether the card may interrupt (INEA).
+    pub fn may_interrupt(&self) -> bool {
+        self.status().contains(Status::IENA)
     }
 
     /// What of a transmit descriptor's status the card leaves alone: MORE, ONE, DEF and ERR are its own to write.
@@ -546,6 +577,6 @@ impl Registers {
     /// Whether the interrupt pin is asserted.
     #[inline]
     pub fn interrupt(&self) -> bool {
-        self.status().contains(Status::IENA) && self.cause_pending()
+        self.may_interrupt() && self.cause_pending()
     }
 }

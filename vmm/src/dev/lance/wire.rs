@@ -103,6 +103,12 @@ impl Wire {
         self.complain_of(posted.err());
     }
 
+    /// Sends off frames that send combining holds.
+    pub fn flush(&mut self) {
+        let flushed = self.channel.crossing().flush_for_sleep();
+        self.complain_of(flushed.err());
+    }
+
     /// Gives receive slots back.
     pub fn release(&mut self, slots: u32) {
         if slots > 0 {

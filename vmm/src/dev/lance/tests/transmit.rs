@@ -38,6 +38,93 @@ fn a_chain_becomes_one_frame_and_the_ring_goes_round() {
     }
 }
 
+/// Sends a frame of its own demand, `apart` after the one before, and takes the interrupt if one came; whether it did.
+fn send_one(bench: &mut Bench, n: u32, entries: u32, apart: u64) -> bool {
+    bench.pass(apart);
+    bench.give_tx(n % entries, &frame(60), WHOLE);
+    bench.write_csr(0, 0x0048);
+    assert_eq!(bench.all_sent().len(), 1, "the frame itself never waits");
+    assert_eq!(bench.tx_state(n % entries).0 & OWN, 0, "nor does its descriptor");
+    let irq = bench.irq();
+    if irq {
+        bench.write_csr(0, 0x0240);
+        assert!(!bench.irq());
+    }
+    irq
+}
+
+/// A card that has sent so often that interrupts for it are put together, none of them owed; and its next descriptor.
+fn busy() -> (Bench, u32) {
+    let mut bench = Bench::started(0, 16);
+    bench.write_csr(0, 0x0140);
+    let told = (0..).filter(|&n| send_one(&mut bench, n, 16, 50_000) && n >= 4);
+    let last = told.take(1).last().unwrap();
+    (bench, last + 1)
+}
+
+#[test]
+fn frequent_frames_share_an_interrupt_and_rare_ones_have_each_its_own() {
+    for (entries, apart, expected) in [
+        (16, 50_000, 5),
+        (16, 5_000_000, 40),
+        (4, 50_000, 20),
+        (2, 50_000, 40),
+    ] {
+        let mut bench = Bench::started(0, entries);
+        bench.write_csr(0, 0x0140);
+        for n in 0..48 {
+            send_one(&mut bench, n, entries, apart);
+        }
+        let before = bench.counted(VmmCounter::NetIrqs);
+        for n in 48..88 {
+            send_one(&mut bench, n, entries, apart);
+        }
+        let irqs = bench.counted(VmmCounter::NetIrqs) - before;
+        assert_eq!(irqs, expected, "a ring of {entries}, a frame each {apart} ns");
+    }
+}
+
+#[test]
+fn tint_that_is_put_off_comes_with_the_tick_the_halt_or_another_cause() {
+    let owed = |what: &str| {
+        let (mut bench, next) = busy();
+        bench.give_tx(next, &frame(60), WHOLE);
+        bench.write_csr(0, 0x0048);
+        assert!(!bench.irq(), "{what}");
+        bench
+    };
+    let mut bench = owed("the tick");
+    bench.pass(999_999);
+    assert!(!bench.irq());
+    bench.pass(1);
+    assert!(bench.irq());
+
+    let mut bench = owed("a halt");
+    assert!(bench.lance.idle());
+    assert!(bench.irq());
+    assert!(!bench.lance.idle(), "told once");
+
+    let mut bench = owed("a frame received");
+    assert!(bench.arrive(&frame(64)));
+    assert_eq!(bench.csr(0) & (TINT | RINT), TINT | RINT);
+
+    let mut bench = owed("a look at CSR0");
+    assert_eq!(bench.csr(0) & TINT, TINT);
+    assert!(bench.irq());
+
+    let mut bench = owed("STOP");
+    bench.write_csr(0, 0x0004);
+    bench.pass(2_000_000);
+    assert_eq!(bench.csr(0) & TINT, 0, "forgotten with all the rest");
+
+    let (mut bench, next) = busy();
+    bench.write_csr(0, 0);
+    bench.give_tx(next, &frame(60), WHOLE);
+    bench.write_csr(0, 0x0008);
+    bench.write_csr(0, 0x0040);
+    assert!(bench.irq(), "a driver that polls has it at once");
+}
+
 /// CSR4, MODE, descriptor, bytes given: bytes that cross.
 #[test]
 fn padding_and_the_sequence_follow_the_switches() {
