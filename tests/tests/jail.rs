@@ -234,7 +234,8 @@ impl Running {
         // The three, and one for each disk's thread, from both ends in one.
         add("eventfd", 5);
         let file = |name: &str| self.folder.path().join(name).display().to_string();
-        add(&file("raw.img"), 1);
+        // For its thread, and for reads that need no wait.
+        add(&file("raw.img"), 2);
         add(&file("base.img"), 1);
         add(&file("base.img.overlay"), 1);
         if self.machine.has("stdio") {
