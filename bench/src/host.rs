@@ -19,7 +19,7 @@ pub struct Host {
     pub load: String,
     /// When it began, UTC.
     pub date: String,
-    /// Revision of this tree, as `git describe --always --dirty` has it.
+    /// Revision of this tree, with `-dirty` behind it if other files than the results are not as they are there.
     pub git: String,
     /// Version of this tree.
     pub version: String,
@@ -76,13 +76,29 @@ impl std::fmt::Display for Host {
 }
 
 fn revision() -> String {
-    let output = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .output();
-    match output {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        _ => "unknown".into(),
+    let git = |words: &[&str]| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let output = Command::new("git")
+            .args(words)
+            .current_dir(folder)
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(text)
+    };
+    // A run writes its results one after the other.
+    let others = [
+        "status",
+        "--porcelain",
+        "-uno",
+        "--",
+        ":!bench/RESULTS.md",
+        ":!bench/results",
+    ];
+    match (git(&["describe", "--always"]), git(&others)) {
+        (Some(revision), Some(changed)) if changed.is_empty() => revision,
+        (Some(revision), _) => format!("{revision}-dirty"),
+        (None, _) => "unknown".into(),
     }
 }
 

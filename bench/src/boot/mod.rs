@@ -50,7 +50,7 @@ pub fn run(repeats: usize, bochs: usize, quick: bool) -> Outcome<()> {
     let media = Media::make(&root, &work)?;
     let mut missing = Vec::new();
     let mut rows = Vec::new();
-    for found in machine::all(&root, &work, &media) {
+    for found in machine::all(&root, &work, &media)? {
         match found {
             Ok(machine) => rows.push(Row {
                 machine,
