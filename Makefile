@@ -42,7 +42,7 @@ memtest: build ## Memtest86+ for a minute
 kvm-unit-tests: build ## kvm-unit-tests that you have built, from DIR=path, on ENGINE (interp, kvm, or tcg for comparison)
 	@tests/suites/kvm-unit-tests "$(DIR)"
 
-bench: build ## measure everything, about 45 minutes on an idle machine; as root for the network; writes bench/RESULTS.md and bench/results
+bench: build ## measure everything, about half an hour on an idle machine; as root for the network; writes bench/RESULTS.md and bench/results
 	@for what in crossing cpu memory disk boot net; do $(CARGO) run --quiet --release -p bench -- $$what || exit 1; done
 
 fuzz: setup ## random instruction streams, then coverage-guided fuzzing, SECONDS each (needs a nightly toolchain; installs cargo-fuzz)
