@@ -1,8 +1,8 @@
 //! Two files of records, an old and a new: what differs between them, and what only seems to.
 //!
-//! Values are paired by key and name. A value's spread is the whole range of its repeats against their median, old and new
-//! added, and never less than a floor, for two runs on one host differ by more than two repeats of one run do. Only a ratio
-//! of medians beyond that is called a difference; of a value measured once nothing is claimed.
+//! Values are paired by key and name. A value's spread is the whole range of its repeats, old and new added and a quarter more
+//! ([`MARGIN`]), as a share of the larger median, and never less than a floor, for two runs on one host differ by more than two
+//! repeats of one run do. Only medians farther apart are called different; of a value measured once nothing is claimed.
 
 use crate::Outcome;
 use crate::record::{Better, Key, Record, Value, read};
@@ -26,6 +26,10 @@ pub struct Options {
     #[arg(long)]
     all: bool,
 }
+
+/// A value with two levels, of which one run's few repeats hit both and the other's but one, has medians just as far apart as
+/// the first run's range is wide: that is no difference yet.
+const MARGIN: f64 = 1.25;
 
 /// What is said of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +64,7 @@ struct Pair<'a> {
     new: Spread,
     /// New over old; `None`: one of them is zero.
     ratio: Option<f64>,
-    /// What it may be away from 1, as a share.
+    /// What the medians may be apart, as a share of the larger.
     spread: f64,
     verdict: Verdict,
 }
@@ -134,13 +138,14 @@ impl<'a> Pair<'a> {
     fn of(key: &'a Key, old: &Value, new: &'a Value, floor: f64) -> Option<Self> {
         let (before, after) = (Spread::of(old.repeats.clone())?, Spread::of(new.repeats.clone())?);
         let ratio = (before.median > 0.0 && after.median > 0.0).then(|| after.median / before.median);
-        let spread = (range(before) + range(after)).max(floor);
-        let differs = match ratio {
-            // In logarithms, so that twice and half are as far from 1.
-            Some(ratio) => ratio.ln().abs() > spread.ln_1p(),
-            // Zero has no ratio: then their ranges must lie apart.
-            None => before.min > after.max || after.min > before.max,
+        let larger = before.median.abs().max(after.median.abs());
+        let ranges = (before.max - before.min) + (after.max - after.min);
+        let spread = if larger > 0.0 {
+            (MARGIN * ranges / larger).max(floor)
+        } else {
+            floor
         };
+        let differs = (after.median - before.median).abs() > spread * larger;
         let rose = after.median > before.median;
         let verdict = match new.better {
             _ if before.repeats < 2 || after.repeats < 2 => Verdict::Once,
@@ -185,15 +190,6 @@ impl<'a> Pair<'a> {
             format!("{:.1} %", self.spread * 100.0),
             self.verdict.text().to_owned(),
         ]
-    }
-}
-
-/// The range of the repeats as a share of the median.
-fn range(spread: Spread) -> f64 {
-    if spread.median == 0.0 {
-        0.0
-    } else {
-        (spread.max - spread.min) / spread.median.abs()
     }
 }
 
@@ -247,6 +243,9 @@ mod tests {
             ),
             // The medians are as far apart, the repeats too.
             (More, &[80.0, 101.0, 102.0], &[80.0, 81.0, 100.0], Verdict::Within),
+            // Two levels, and one run met one of them only.
+            (More, &[27.4, 92.2, 93.9], &[27.4, 27.4, 27.4], Verdict::Within),
+            (Less, &[0.06, 0.06, 0.64], &[0.64, 0.64, 0.65], Verdict::Within),
             // Close together, but no further apart than two runs of the same are.
             (More, &[100.0, 100.0, 100.0], &[96.0, 96.0, 96.0], Verdict::Within),
             // Once is not enough, on either side.
