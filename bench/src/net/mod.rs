@@ -185,14 +185,11 @@ impl Setup {
             Who::RawTap => ("raw tap", "native"),
             Who::Guest(maker, ..) => maker.names(),
         };
-        let mut configuration = match &who {
+        let configuration = match &who {
             Who::Guest(Maker::Ours(_), _, io) => io.name(),
             Who::Guest(Maker::Qemu, ..) => "pcnet".to_owned(),
             _ => String::new(),
         };
-        if matches!(who, Who::Guest(_, Cable::Nat, _)) {
-            configuration.push_str(", nat");
-        }
         let key = Key {
             bench: "net".into(),
             machine: machine.into(),
@@ -301,7 +298,10 @@ fn plan(
         }
         if options.has(Part::Nat) && cable != Cable::Nat {
             let who = Who::Guest(Maker::Ours(engine), Cable::Nat, DEFAULT);
-            setups.push(Setup::new(who, options.rung()));
+            let mut setup = Setup::new(who, options.rung());
+            // A plain user has no other, and no need to be told each time.
+            setup.key.configuration.push_str(", nat");
+            setups.push(setup);
         }
     }
     Ok(setups)

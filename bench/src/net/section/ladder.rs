@@ -43,6 +43,9 @@ pub fn write(log: &Log) -> String {
             rows.push(line(name, machine, configuration, paper));
         }
     }
+    if rows.is_empty() {
+        return String::new();
+    }
     let heads = [
         "configuration",
         "transmit, Mbit/s",
