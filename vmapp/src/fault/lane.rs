@@ -247,6 +247,10 @@ impl Lane {
         if rung && self.channel.looks_ready() {
             let hits = self.faults.chance(Chance::Rung(self.target));
             self.deaf = hits.iter().any(|hit| hit.action == Action::DoorbellLost);
+            if self.deaf {
+                // This may have been the last fault armed, and a plain lane would look.
+                self.engage();
+            }
         }
         for place in 0..self.stalled.len() {
             if let Some(until) = self.stalled[place] {
