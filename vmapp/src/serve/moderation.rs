@@ -39,9 +39,9 @@ impl Moderation {
         self.until.is_some()
     }
 
-    /// How long the tap is not to be watched; `None`: it is.
-    pub fn pause(&self, now: Instant) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(now))
+    /// Until when the tap is not to be watched; `None`: it is.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
     }
 
     /// A turn has looked: whether it found `frames`, whether they had woken it (`ready`), and how often the guest has halted
@@ -82,9 +82,8 @@ mod tests {
         let mut waiting: Option<Instant> = None;
         let mut now = start;
         while now < start + us(1_000_000) {
-            let pause = moderation.pause(now);
             // What is next: a frame, another turn, or the end of the pause.
-            let end = pause.map(|pause| now + pause);
+            let end = moderation.until();
             now = [Some(frame), Some(other), end]
                 .into_iter()
                 .flatten()
@@ -94,7 +93,7 @@ mod tests {
                 waiting.get_or_insert(now);
                 frame += apart;
             }
-            let ready = waiting.is_some() && pause.is_none();
+            let ready = waiting.is_some() && end.is_none();
             let over = end == Some(now);
             if !(ready || over || now == other) {
                 continue;
@@ -160,10 +159,10 @@ mod tests {
         for n in 0..3 {
             moderation.looked(start + us(n), true, true, 7);
         }
-        assert_eq!(moderation.pause(start + us(102)), Some(us(400)));
+        assert_eq!(moderation.until(), Some(start + us(502)));
         moderation.looked(start + us(200), false, false, 7);
         assert!(moderation.collects(), "it is not over");
         moderation.looked(start + us(502), false, false, 7);
-        assert_eq!(moderation.pause(start + us(502)), None);
+        assert_eq!(moderation.until(), None);
     }
 }

@@ -235,7 +235,8 @@ impl Service for NetService {
             Waits::Here => self.starved.is_none(),
             Waits::OnHost => self.dry && !self.pausing(),
         };
-        let moderated = self.moderation.pause(Instant::now()).filter(|_| frames);
+        let until = self.moderation.until().filter(|_| frames);
+        let moderated = until.map(|until| until.saturating_duration_since(Instant::now()));
         let mut interests = self.back_end.interests(Wanted {
             frames: frames && moderated.is_none(),
         });
