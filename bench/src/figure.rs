@@ -1,7 +1,7 @@
 //! Figures as SVG: lines over a quantity, and bars side by side.
 
 use crate::Outcome;
-use plotters::coord::Shift;
+use plotters::coord::{CoordTranslate, Shift};
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -20,6 +20,22 @@ const COLOURS: [RGBColor; 6] = [
 
 fn colour(n: usize) -> RGBColor {
     COLOURS[n % COLOURS.len()]
+}
+
+/// Names what the chart's colours are.
+fn legend<'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, C>,
+    position: SeriesLabelPosition,
+) -> Outcome<()> {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font((FONT, 13))
+        .draw()
+        .map_err(failed)?;
+    Ok(())
 }
 
 /// One curve.
@@ -90,13 +106,7 @@ impl Lines<'_> {
             let dots = points().map(|at| Circle::new(at, 3, colour(n).filled()));
             chart.draw_series(dots).map_err(failed)?;
         }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 13))
-            .draw()
-            .map_err(failed)?;
+        legend(&mut chart, SeriesLabelPosition::MiddleRight)?;
         area.present().map_err(failed)?;
         Ok(true)
     }
@@ -163,14 +173,7 @@ impl Bars<'_> {
                 .label(*series)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 13))
-            .draw()
-            .map_err(failed)?;
+        legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
         area.present().map_err(failed)?;
         Ok(true)
     }

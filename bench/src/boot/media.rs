@@ -2,7 +2,7 @@
 //! start no kernel by themselves.
 
 use crate::Outcome;
-use crate::machines::media::{program, run as done};
+use crate::machines::media::{kernel, program, run as done};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,13 +42,8 @@ impl Media {
         // It stays up to be asked for its counters: the measurement ends it.
         fs::write(extra.join("hello"), format!("echo '{HELLO}'\nsleep 600\n"))?;
         done(Command::new(root.join("tests/linux/initrd")).args([&initrd, &extra]))?;
-        let versions = fs::read_to_string(root.join("target/linux/versions")).unwrap_or_default();
         Ok(Self {
-            kernel: versions
-                .lines()
-                .next()
-                .unwrap_or("a kernel of the user's own")
-                .to_owned(),
+            kernel: kernel(&root.join("target/linux")),
             cd: cd(work, &vmlinuz)?,
             vmlinuz,
             initrd,

@@ -50,19 +50,21 @@ impl Media {
         )?;
         run(Command::new(root.join("tests/linux/modules")).arg(&modules))?;
         run(Command::new(root.join("tests/linux/initrd")).args([&initrd, &modules, &extra]))?;
-        let versions = fs::read_to_string(linux.join("versions")).unwrap_or_default();
         Ok(Self {
-            kernel: versions
-                .lines()
-                .next()
-                .unwrap_or("a kernel of the user's own")
-                .to_owned(),
+            kernel: kernel(&linux),
             vmlinux: if unpacked.exists() { unpacked } else { packed },
             busybox: linux.join("busybox"),
             initrd,
             vmapp,
         })
     }
+}
+
+/// Package and version of the kernel that is in `linux`.
+pub fn kernel(linux: &Path) -> String {
+    let versions = fs::read_to_string(linux.join("versions")).unwrap_or_default();
+    let first = versions.lines().next();
+    first.unwrap_or("a kernel of the user's own").to_owned()
 }
 
 /// The tree.

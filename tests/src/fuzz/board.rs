@@ -10,6 +10,7 @@
 
 use super::bound::bounded;
 use super::input::Input;
+use super::rig::SCALES;
 use super::rings::{scribble_index, scribble_slot};
 use shared::abi::counters::VmmCounter;
 use shared::abi::{ChannelKind, ChannelShape, RingLayout, WORDS_AT};
@@ -457,14 +458,6 @@ impl World {
     }
 
     fn pass(&mut self, input: &mut Input<'_>) {
-        const SCALES: [u64; 6] = [
-            1,
-            1_000,
-            100_000,
-            10_000_000,
-            1_000_000_000,
-            1_000_000_000_000_000,
-        ];
         let to = match SCALES.get(usize::from(input.byte() % 7)) {
             Some(scale) => self.now.after(scale * u64::from(input.byte())),
             None => self.board.deadline().unwrap_or(self.now).max(self.now),

@@ -20,6 +20,16 @@ const MOST_TIME: Duration = Duration::from_secs(20);
 /// The clock goes no further (146 years), so that adding to it cannot saturate.
 const MOST_NS: u64 = 1 << 62;
 
+/// Units of the time that passes in one step, in nanoseconds.
+pub const SCALES: [u64; 6] = [
+    1,
+    1_000,
+    100_000,
+    10_000_000,
+    1_000_000_000,
+    1_000_000_000_000_000,
+];
+
 /// A device seen as one of its traits.
 type As<D, T> = for<'a> fn(&'a mut D) -> &'a mut T;
 
@@ -194,14 +204,6 @@ impl<D: 'static> Rig<D> {
 
     /// Time passes: a small or large step, or to the deadline. A run loop then calls `advance`, punctual or late.
     fn pass(&mut self, input: &mut Input<'_>, scale: u8) {
-        const SCALES: [u64; 6] = [
-            1,
-            1_000,
-            100_000,
-            10_000_000,
-            1_000_000_000,
-            1_000_000_000_000_000,
-        ];
         let deadline = self.timed.and_then(|timed| timed(&mut self.device).deadline());
         let to = match (SCALES.get(usize::from(scale & 7)), deadline) {
             (Some(scale), _) => self.now.after(scale * u64::from(input.byte())),
