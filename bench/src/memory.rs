@@ -32,7 +32,7 @@ pub fn run(quick: bool) -> Outcome<()> {
     let mut names: Vec<String> = Vec::new();
     let guest = Guest {
         cable: Cable::Nat,
-        io: String::new(),
+        settings: Vec::new(),
         disk: None,
     };
     for _ in 0..boots {

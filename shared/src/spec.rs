@@ -122,9 +122,6 @@ pub struct IoSpec {
     pub notify: Notify,
     /// Longest spin before a side announces sleep, in microseconds; 0 never spins. At most [`IoSpec::MAX_SPIN_US`].
     pub spin_us: u32,
-    /// Longest a received frame waits for others while they are frequent and the guest computes, in microseconds; 0: each
-    /// wakes the I/O worker. At most [`IoSpec::MAX_FLUSH_US`].
-    pub receive_us: u32,
 }
 
 impl IoSpec {
@@ -145,7 +142,6 @@ impl Default for IoSpec {
             flush_us: 1000,
             notify: Notify::Bitmap,
             spin_us: 50,
-            receive_us: 500,
         }
     }
 }
@@ -227,9 +223,6 @@ pub enum SpecError {
     /// Out of range.
     #[error("flush_us = {0}: use 1 to {max}", max = IoSpec::MAX_FLUSH_US)]
     FlushTick(u32),
-    /// Beyond the limit.
-    #[error("receive_us = {0}: at most {max}", max = IoSpec::MAX_FLUSH_US)]
-    ReceiveTick(u32),
     /// More cards than fit.
     #[error("{0} network cards: at most {MAX_NETS}")]
     Nets(usize),
@@ -362,9 +355,6 @@ impl MachineSpec {
         }
         if !(1..=IoSpec::MAX_FLUSH_US).contains(&self.io.flush_us) {
             return Err(SpecError::FlushTick(self.io.flush_us));
-        }
-        if self.io.receive_us > IoSpec::MAX_FLUSH_US {
-            return Err(SpecError::ReceiveTick(self.io.receive_us));
         }
         self.check_nets()?;
         self.check_disks()

@@ -1,11 +1,11 @@
-//! Makes a descriptor of `/dev/net/tun` the other end of a tap: the three ioctls that have no safe wrapper.
+//! Makes a descriptor of `/dev/net/tun` the other end of a tap: the ioctls that have no safe wrapper.
 //!
 //! Called by the supervisor, through vmapp's tap back end, which opens the descriptor and puts errors into words. What
 //! must never happen here: a tap made to stay (`TUNSETPERSIST`), or one that hands over what a predecessor negotiated,
-//! such as segments of 64 KiB without check sums.
+//! such as segments of 64 KiB without check sums, or headers of another size.
 #![allow(
     unsafe_code,
-    reason = "TUNSETIFF, TUNSETOFFLOAD and SIOCSIFFLAGS have no safe wrapper"
+    reason = "the ioctls of tun.c and SIOCSIFFLAGS have no safe wrapper"
 )]
 
 use nix::errno::Errno;
@@ -40,19 +40,56 @@ impl Request {
     }
 }
 
-/// Attaches `tun`, just opened, to the tap `name`: whole frames, nothing in front of them. A tap that does not exist is
-/// made, if the process may, and vanishes with the descriptor.
+/// Octets of the `struct virtio_net_hdr` in front of each frame (linux/virtio_net.h).
+const HEADER: libc::c_int = 10;
+/// Received frames may come without checksums, and as datagrams joined (linux/if_tun.h).
+const OFFLOAD_UDP: libc::c_ulong = libc::TUN_F_CSUM as libc::c_ulong | TUN_F_USO4 | TUN_F_USO6;
+const TUN_F_USO4: libc::c_ulong = 0x20;
+const TUN_F_USO6: libc::c_ulong = 0x40;
+
+/// How frames stand on the descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// As they are.
+    Bare,
+    /// Each behind a `struct virtio_net_hdr` of 10 octets, which lets frames be written that are to be cut into segments.
+    Header,
+}
+
+/// Attaches `tun`, just opened, to the tap `name`: whole frames, and in front of them what `framing` says. A tap that does
+/// not exist is made, if the process may, and vanishes with the descriptor. The kernel is to give each frame as it
+/// would be on a wire, whatever may be written.
 ///
 /// Errors as in the kernel's drivers/net/tun.c: `EPERM` not ours and no right, `EBUSY` attached elsewhere, `EINVAL` an
 /// interface of another kind.
-pub fn attach(tun: &impl AsFd, name: &str) -> Result<(), Errno> {
-    let mut request = Request::new(name, libc::IFF_TAP | libc::IFF_NO_PI)?;
+pub fn attach(tun: &impl AsFd, name: &str, framing: Framing) -> Result<(), Errno> {
+    let header = match framing {
+        Framing::Bare => 0,
+        Framing::Header => libc::IFF_VNET_HDR,
+    };
+    let mut request = Request::new(name, libc::IFF_TAP | libc::IFF_NO_PI | header)?;
     let fd = tun.as_fd().as_raw_fd();
     // SAFETY: the kernel reads and writes one struct ifreq, which `request` is in size and layout, and lives across the
     // call.
     Errno::result(unsafe { libc::ioctl(fd, libc::TUNSETIFF, &raw mut request) })?;
+    let octets = HEADER;
+    // SAFETY: the kernel reads one int, which lives across the call.
+    Errno::result(unsafe { libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const octets) })?;
+    set_offload(tun, 0)
+}
+
+/// Whether datagrams joined may be written to `tun`, which is attached with [`Framing::Header`]: the kernel that gives them
+/// takes them (Linux 6.2 and later).
+pub fn takes_datagrams_joined(tun: &impl AsFd) -> Result<bool, Errno> {
+    match set_offload(tun, OFFLOAD_UDP) {
+        Err(Errno::EINVAL) => Ok(false),
+        set => set.and_then(|()| set_offload(tun, 0)).map(|()| true),
+    }
+}
+
+fn set_offload(tun: &impl AsFd, offload: libc::c_ulong) -> Result<(), Errno> {
     // SAFETY: the argument is a number.
-    Errno::result(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, 0) })?;
+    Errno::result(unsafe { libc::ioctl(tun.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, offload) })?;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub fn run(log: &mut Log, quick: bool) -> Outcome<String> {
     let (makers, left_out) = makers(&media)?;
     let guest = Guest {
         cable: Cable::Nat,
-        io: String::new(),
+        settings: Vec::new(),
         disk: None,
     };
     let (rounds, seconds) = if quick { (1, 0.1) } else { (3, 0.5) };

@@ -56,7 +56,7 @@ pub fn run(quick: bool, repeats: usize) -> Outcome<()> {
     let (makers, left_out) = makers(&media)?;
     let guest = Guest {
         cable: Cable::Nat,
-        io: String::new(),
+        settings: Vec::new(),
         disk: Some(image.clone()),
     };
     let (rounds, seconds) = if quick { (1, 0.2) } else { (repeats.max(1), 1.0) };

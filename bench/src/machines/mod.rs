@@ -67,8 +67,8 @@ impl Cable {
 pub struct Guest {
     /// Its network.
     pub cable: Cable,
-    /// Lines of our `[io]` section.
-    pub io: String,
+    /// What our `vmapp run --set` gets.
+    pub settings: Vec<String>,
     /// Image of its first disk.
     pub disk: Option<PathBuf>,
 }

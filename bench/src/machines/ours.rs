@@ -84,17 +84,19 @@ pub fn command(
     let text = format!(
         "name = {name:?}\n[machine]\nmemory = \"256M\"\nengine = {:?}\non_reset = \"exit\"\n\
          [boot]\nkernel = {:?}\ninitrd = {:?}\ncmdline = {words:?}\n[[net]]\n{net}\n{}\
-         [console]\nserial = \"file:console\"\n[io]\n{}\n",
+         [console]\nserial = \"file:console\"\n",
         engine.name(),
         media.vmlinux,
         media.initrd,
         disk.unwrap_or_default(),
-        guest.io,
     );
     let config = work.join("vm.toml");
     fs::write(&config, text)?;
     let mut command = Command::new(&media.vmapp);
     command.arg("run").arg(&config).env("XDG_RUNTIME_DIR", work);
+    for setting in &guest.settings {
+        command.args(["--set", setting]);
+    }
     let named = Named {
         program: media.vmapp.clone(),
         runtime: work.to_owned(),

@@ -222,6 +222,11 @@ impl Counters<'_> {
         );
         each("held frames".into(), Better::Neither, self.grown("/combine/held"));
         each(
+            "vmapp writes".into(),
+            Better::Less,
+            self.grown("/io_worker/net/tx_bursts"),
+        );
+        each(
             "vmapp wake-ups".into(),
             Better::Neither,
             self.grown("/io_worker/loop/wakeups"),

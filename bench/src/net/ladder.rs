@@ -1,7 +1,7 @@
 //! The three optimisations of the hosted-I/O paper (Sugerman, Venkitachalam, Lim: USENIX 2001, sections 3.3 and 3.4) and one of
-//! ours as switches of our `[io]`: cumulative as the paper adds them, each alone, and swept. The paper's figures stand here too.
+//! ours as switches of our configuration: cumulative as the paper adds them, each alone, and swept. The paper's figures stand here too.
 
-/// Settings of `[io]`.
+/// Settings of `[io]` and `[[net]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Io {
     local_ports: bool,
@@ -9,7 +9,7 @@ pub struct Io {
     bitmap: bool,
     max_combined: u32,
     flush_us: u32,
-    receive_us: u32,
+    gso: bool,
 }
 
 /// Our defaults; a test holds them against the product's.
@@ -19,7 +19,7 @@ pub const DEFAULT: Io = Io {
     bitmap: true,
     max_combined: 3,
     flush_us: 1000,
-    receive_us: 500,
+    gso: true,
 };
 
 /// A rung: what it is called, how we are set, and the idle share of the paper's guest in percent.
@@ -42,27 +42,27 @@ pub const RUNGS: [Rung; 8] = [
     rung("+ send combining", [true, true, false, false], Some(17.9)),
     rung("+ IRQ bitmap", [true, true, true, false], Some(21.7)),
     rung(
-        "+ receive moderation (not the paper's)",
+        "+ joined frames (not the paper's)",
         [true, true, true, true],
         None,
     ),
     rung("send combining alone", [false, true, false, false], None),
     rung("IRQ bitmap alone", [false, false, true, false], None),
-    rung("receive moderation alone", [false, false, false, true], None),
+    rung("joined frames alone", [false, false, false, true], None),
 ];
 
 /// How many of them are cumulative.
 pub const STEPS: usize = 5;
 
 const fn rung(name: &'static str, on: [bool; 4], paper: Option<f64>) -> Rung {
-    let [local_ports, combining, bitmap, moderation] = on;
+    let [local_ports, combining, bitmap, gso] = on;
     Rung {
         name,
         io: Io {
             local_ports,
             combining,
             bitmap,
-            receive_us: if moderation { DEFAULT.receive_us } else { 0 },
+            gso,
             ..DEFAULT
         },
         paper,
@@ -88,28 +88,39 @@ impl Io {
         Self { flush_us, ..DEFAULT }
     }
 
-    /// The lines of the configuration file.
-    pub fn lines(&self) -> String {
-        format!(
-            "ports = \"{}\"\nsend_combining = {}\nnotify = \"{}\"\nmax_combined = {}\nflush_us = {}\nreceive_us = {}\n",
-            if self.local_ports { "local" } else { "forward" },
-            self.combining,
-            if self.bitmap { "bitmap" } else { "select" },
-            self.max_combined,
-            self.flush_us,
-            self.receive_us,
-        )
+    /// What `vmapp run --set` gets.
+    pub fn settings(&self) -> Vec<String> {
+        let mut settings = vec![
+            format!("io.ports={}", self.ports()),
+            format!("io.send_combining={}", self.combining),
+            format!("io.notify={}", self.notify()),
+            format!("io.max_combined={}", self.max_combined),
+            format!("io.flush_us={}", self.flush_us),
+        ];
+        // Only a tap can be told.
+        if !self.gso {
+            settings.push("net.0.gso=false".into());
+        }
+        settings
+    }
+
+    fn ports(&self) -> &'static str {
+        if self.local_ports { "local" } else { "forward" }
+    }
+
+    fn notify(&self) -> &'static str {
+        if self.bitmap { "bitmap" } else { "select" }
     }
 
     /// Its name in records: the switches, and what else is not the default.
     pub fn name(&self) -> String {
-        let mut words = vec![if self.local_ports { "local" } else { "forward" }.to_owned()];
+        let mut words = vec![self.ports().to_owned()];
         if self.combining {
             words.push("combining".into());
         }
-        words.push(if self.bitmap { "bitmap" } else { "select" }.into());
-        if self.receive_us != 0 {
-            words.push("moderation".into());
+        words.push(self.notify().into());
+        if self.gso {
+            words.push("gso".into());
         }
         if self.max_combined != DEFAULT.max_combined {
             words.push(format!("max_combined={}", self.max_combined));
@@ -125,6 +136,7 @@ impl Io {
 mod tests {
     use super::*;
     use shared::spec::{IoSpec, Notify, Ports};
+    use vmapp::config::NetDraft;
 
     #[test]
     fn our_defaults_are_the_products() {
@@ -137,7 +149,7 @@ mod tests {
                 bitmap: io.notify == Notify::Bitmap,
                 max_combined: io.max_combined,
                 flush_us: io.flush_us,
-                receive_us: io.receive_us,
+                gso: NetDraft::default().gso,
             }
         );
         assert_eq!(
@@ -162,10 +174,7 @@ mod tests {
         }
         let names: std::collections::BTreeSet<String> = all.iter().map(Io::name).collect();
         assert_eq!(names.len(), all.len());
-        assert_eq!(DEFAULT.name(), "local combining bitmap moderation");
-        assert_eq!(
-            Io::most(16).name(),
-            "local combining bitmap moderation max_combined=16"
-        );
+        assert_eq!(DEFAULT.name(), "local combining bitmap gso");
+        assert_eq!(Io::most(16).name(), "local combining bitmap gso max_combined=16");
     }
 }

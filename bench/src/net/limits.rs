@@ -13,6 +13,7 @@ use std::net::{SocketAddrV4, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use vmdriver_shim::tap::Framing;
 
 /// A full Ethernet frame without its check sequence.
 const FRAME: usize = 1514;
@@ -27,7 +28,7 @@ fn attach() -> Outcome<File> {
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open("/dev/net/tun")?;
-    vmdriver_shim::tap::attach(&tap, TAP)?;
+    vmdriver_shim::tap::attach(&tap, TAP, Framing::Bare)?;
     Ok(tap)
 }
 

@@ -347,7 +347,7 @@ fn one(
             progress.step("boots");
             let guest = Guest {
                 cable: cable.clone(),
-                io: io.lines(),
+                settings: io.settings(),
                 disk: None,
             };
             let address = (*cable != Cable::Nat).then_some(lab::GUEST);

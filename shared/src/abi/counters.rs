@@ -174,6 +174,8 @@ counters! {
         NetTxPossiblyLost = "net.tx_possibly_lost",
         /// Frames given to the network back ends.
         NetTx = "net.tx_frames",
+        /// Times frames were given to them: as many frames as the host takes in one call are given together.
+        NetTxBursts = "net.tx_bursts",
         /// Frames the back ends could not send: nobody there, or no room on the host.
         NetTxDropped = "net.tx_dropped",
         /// Frames put into the rings for the guest.

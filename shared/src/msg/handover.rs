@@ -175,6 +175,16 @@ pub enum ConsoleSpec {
     Socket,
 }
 
+/// Which frames of one flow a tap takes joined. If any, each frame on its descriptor has a `struct virtio_net_hdr` of 10
+/// octets in front (`IFF_VNET_HDR`), either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joins {
+    /// Segments of TCP.
+    pub tcp: bool,
+    /// Datagrams of UDP.
+    pub udp: bool,
+}
+
 /// What is at the other end of a network card's cable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -183,7 +193,10 @@ pub enum NetBackSpec {
     #[default]
     None,
     /// A tap of the host, as [`FdRole::Tap`].
-    Tap,
+    Tap {
+        /// What it takes.
+        joins: Joins,
+    },
     /// A small private network with a router that translates to the host's sockets.
     Nat {
         /// The network's address and prefix length (8 to 27): the router, which serves DHCP, DNS and ping, has the second

@@ -57,6 +57,8 @@ pub struct NetDraft {
     pub backend: NetBackend,
     /// `tap`.
     pub tap: Option<String>,
+    /// `gso`.
+    pub gso: bool,
     /// `mac`.
     pub mac: Option<[u8; 6]>,
     /// `pcap`.
@@ -72,6 +74,7 @@ impl Default for NetDraft {
         Self {
             backend: NetBackend::default(),
             tap: None,
+            gso: true,
             mac: None,
             pcap: None,
             network: (Ipv4Addr::UNSPECIFIED, 8),

@@ -216,7 +216,7 @@ fn open_net(
 ) -> Result<Box<dyn Net>, ServeError> {
     Ok(match back {
         NetBackSpec::None => Box::new(Unplugged),
-        NetBackSpec::Tap => Box::new(Tap::new(given.take(FdRole::Tap(number))?)),
+        NetBackSpec::Tap { joins } => Box::new(Tap::new(given.take(FdRole::Tap(number))?, joins)),
         NetBackSpec::Nat {
             network,
             dns,

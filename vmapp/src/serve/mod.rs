@@ -13,7 +13,6 @@ mod complaints;
 pub mod console;
 pub mod control;
 pub mod disk;
-mod moderation;
 pub mod net;
 pub mod service;
 

@@ -10,12 +10,12 @@
 //! length nobody checked.
 
 use super::ServeError;
-use super::moderation::Moderation;
 use super::service::Service;
 use crate::back::Interests;
+use crate::back::net::burst::Burst;
 use crate::back::net::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
 use crate::fault::lane::Lane;
-use shared::abi::counters::{AppCounter, VmmCounter};
+use shared::abi::counters::AppCounter;
 use shared::msg::fault::{Dir, Point};
 use shared::msg::net::{Down, MAX_FRAME, Up};
 use shared::ring::RingError;
@@ -46,16 +46,13 @@ pub struct NetService {
     dry: bool,
     /// There is no credit: stale frames are next dropped then.
     starved: Option<Instant>,
-    moderation: Moderation,
 }
 
 impl NetService {
     /// Joins a channel and `back_end`; `name` is the card's.
     pub fn new(lane: impl Into<Lane>, back_end: Box<dyn Net>, name: String) -> Self {
         let lane = lane.into();
-        let most = Duration::from_micros(lane.crossing().io().receive_us.into());
         Self {
-            moderation: Moderation::new(most, Instant::now()),
             batch: (0..DOWN_PER_TURN)
                 .map(|_| Vec::with_capacity(lane.payload_max()))
                 .collect(),
@@ -98,17 +95,20 @@ impl NetService {
         // Before they are given back: who dies from here on has lost them, and the next worker counts what is missing.
         self.count(AppCounter::NetTxTaken, frames as u64);
         self.lane.release(slots as u32)?;
-        for frame in self.batch.iter().take(frames) {
-            self.lane.point(Point::TxFrame);
-            let sent = self.back_end.send(frame);
-            self.lane.point(Point::TxSent);
-            self.count(
-                match sent {
-                    Sent::Out => AppCounter::NetTx,
-                    Sent::Dropped => AppCounter::NetTxDropped,
-                },
-                1,
-            );
+        let mut sent = 0;
+        let joins = self.back_end.joins();
+        let batch = self.batch.get(..frames).unwrap_or_default();
+        while let Some(burst) = batch.get(sent..).and_then(|rest| Burst::first(rest, joins)) {
+            let frames = burst.frames().len();
+            (0..frames).for_each(|_| self.lane.point(Point::TxFrame));
+            let fate = match self.back_end.send_burst(&burst) {
+                Sent::Out => AppCounter::NetTx,
+                Sent::Dropped => AppCounter::NetTxDropped,
+            };
+            (0..frames).for_each(|_| self.lane.point(Point::TxSent));
+            self.count(fate, frames as u64);
+            self.count(AppCounter::NetTxBursts, 1);
+            sent += frames;
         }
         Ok(slots == DOWN_PER_TURN)
     }
@@ -152,11 +152,6 @@ impl NetService {
             self.link = Some(link);
         }
         news
-    }
-
-    /// Frames the guest has been given so far.
-    fn received(&self) -> u64 {
-        self.lane.crossing().app_counters().get(AppCounter::NetRx)
     }
 
     fn receive(&mut self, credit: u32) -> bool {
@@ -212,17 +207,11 @@ impl NetService {
 impl Service for NetService {
     fn turn(&mut self, ready: bool) -> Result<bool, ServeError> {
         // A descriptor that is ready stays so until it is read: what is not seen now is seen at the next wait.
-        if ready || self.moderation.collects() || self.back_end.waits() == Waits::Here {
+        if ready || self.back_end.waits() == Waits::Here {
             self.dry = false;
         }
         let mut more = self.down()?;
-        let before = self.received();
         more |= self.up()?;
-        if self.back_end.waits() == Waits::OnHost && (ready || self.moderation.collects()) {
-            let halts = self.lane.crossing().vmm_counters().get(VmmCounter::ExitHalt);
-            let frames = self.received() != before;
-            self.moderation.looked(Instant::now(), frames, ready, halts);
-        }
         let counters = self.lane.crossing().app_counters();
         self.back_end.end_turn(counters);
         Ok(more)
@@ -235,12 +224,7 @@ impl Service for NetService {
             Waits::Here => self.starved.is_none(),
             Waits::OnHost => self.dry && !self.pausing(),
         };
-        let until = self.moderation.until().filter(|_| frames);
-        let moderated = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let mut interests = self.back_end.interests(Wanted {
-            frames: frames && moderated.is_none(),
-        });
-        interests.within = [interests.within, moderated].into_iter().flatten().min();
+        let mut interests = self.back_end.interests(Wanted { frames });
         if self.starved.is_some() && !stalled {
             let within = interests.within.map(|within| within.max(PAUSE));
             interests.within = if self.back_end.waits() == Waits::OnHost && !frames {

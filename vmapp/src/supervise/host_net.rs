@@ -85,8 +85,9 @@ impl HostNets {
             NetBackend::None => NetBackSpec::None,
             NetBackend::Tap => {
                 let name = net.tap.as_deref().unwrap_or_default();
-                self.fds.push((FdRole::Tap(number), tap::open(name)?));
-                NetBackSpec::Tap
+                let (tap, joins) = tap::open(name, net.gso)?;
+                self.fds.push((FdRole::Tap(number), tap));
+                NetBackSpec::Tap { joins }
             }
             NetBackend::Nat => {
                 for (rule, forward) in (0u8..).zip(&net.forwards) {

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shared::msg::disk::{Completion, Down, Request, Status};
 use shared::msg::fault::Order;
-use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, FromApp, NetBackSpec, ToApp};
+use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, FromApp, Joins, NetBackSpec, ToApp};
 use shared::msg::net;
 use shared::ring::Side;
 use shared::spec::{BootSpec, DiskSpec, EngineChoice, IoSpec, MachineSpec, NetSpec, OnReset};
@@ -287,7 +287,9 @@ fn a_start_with_other_back_ends_than_devices_is_refused_in_words() {
         panic!("{word:?}");
     };
     assert_eq!(words, "0 back ends for 1 network cards");
-    let (_child, _socket, word) = supervisor.start(vec![NetBackSpec::Tap]);
+    let (_child, _socket, word) = supervisor.start(vec![NetBackSpec::Tap {
+        joins: Joins::default(),
+    }]);
     assert!(
         matches!(word, Some(FromApp::Failed(_))),
         "no descriptor for it: {word:?}"

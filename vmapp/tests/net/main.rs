@@ -1,6 +1,7 @@
 //! Network cards: taps of the host in a network namespace of the test's own, the capture file, and the service against
 //! a vmm played by the test.
 
+mod joined;
 mod pcapng;
 mod planned;
 mod service;

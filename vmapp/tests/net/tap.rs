@@ -2,6 +2,7 @@
 
 use crate::in_namespace;
 use crate::service::{Got, Stage};
+use shared::msg::handover::Joins;
 use shared::msg::net::MAX_FRAME;
 use std::os::fd::AsRawFd;
 use std::process::Command;
@@ -14,7 +15,7 @@ const LONG: Duration = Duration::from_secs(20);
 /// Which tap a test program started again is to open.
 const TO_OPEN: &str = "WORLDSWITCH_TEST_TAP";
 
-fn ip(words: &str) {
+pub fn ip(words: &str) {
     let done = Command::new("ip").args(words.split(' ')).output().unwrap();
     assert!(
         done.status.success(),
@@ -24,14 +25,15 @@ fn ip(words: &str) {
 }
 
 /// An IPv6-free tap, up, of this namespace.
-fn new_tap(name: &str) -> Tap {
+pub fn new_tap(name: &str) -> Tap {
     ip(&format!("tuntap add dev {name} mode tap"));
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
     ip(&format!("link set {name} up"));
-    Tap::new(open(name).unwrap())
+    let (fd, joins) = open(name, true).unwrap();
+    Tap::new(fd, joins)
 }
 
-fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(mut there: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = there() {
@@ -50,7 +52,7 @@ fn next_frame(tap: &mut Tap, into: &mut [u8]) -> usize {
     })
 }
 
-fn skipped(test: &str) {
+pub fn skipped(test: &str) {
     println!("skipped: {test}: a network namespace takes root");
 }
 
@@ -68,7 +70,7 @@ fn a_name_no_interface_has_is_refused() {
         "tab\t",
         "nul\0",
     ] {
-        let error = open(name).unwrap_err();
+        let error = open(name, true).unwrap_err();
         assert_eq!(error, TapError::Name(name.to_owned()), "{name:?}");
     }
     assert!(
@@ -121,13 +123,16 @@ fn each_refusal_says_what_to_type() {
 #[test]
 fn a_tap_is_opened_or_made_and_not_kept() {
     let tested = in_namespace(|| {
-        let made = open("made0").unwrap();
+        let made = open("made0", true).unwrap().0;
         let flags = nix::fcntl::fcntl(&made, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert_ne!(flags & libc::O_NONBLOCK, 0);
         let flags = nix::fcntl::fcntl(&made, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_ne!(flags & libc::FD_CLOEXEC, 0);
-        assert!(Tap::new(made.try_clone().unwrap()).link(), "one we made is up");
-        let error = open("made0").unwrap_err();
+        assert!(
+            Tap::new(made.try_clone().unwrap(), Joins::default()).link(),
+            "one we made is up"
+        );
+        let error = open("made0", true).unwrap_err();
         assert!(
             matches!(&error, TapError::Busy { other, .. } if other == "tap0"),
             "{error}"
@@ -143,11 +148,11 @@ fn a_tap_is_opened_or_made_and_not_kept() {
         ip("tuntap add dev tun0 mode tun");
         ip("tuntap add dev many0 mode tap multi_queue");
         for name in ["tun0", "many0", "lo"] {
-            let error = open(name).unwrap_err();
+            let error = open(name, true).unwrap_err();
             assert!(matches!(error, TapError::NotTap { .. }), "{name}: {error}");
         }
         ip("tuntap add dev kept0 mode tap");
-        drop(open("kept0").unwrap());
+        drop(open("kept0", true).unwrap());
         ip("link show kept0");
     });
     if tested.is_none() {
@@ -159,7 +164,7 @@ fn a_tap_is_opened_or_made_and_not_kept() {
 #[test]
 fn opens_as_told() {
     if let Ok(name) = std::env::var(TO_OPEN) {
-        match open(&name) {
+        match open(&name, true) {
             Ok(_) => println!("opened {name}"),
             Err(error) => println!("{error:?}"),
         }

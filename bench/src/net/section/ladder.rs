@@ -68,9 +68,10 @@ pub fn write(log: &Log) -> String {
 }
 
 /// Values by which an optimisation may show, in the point at the equal rate or the unlimited one; whether more is better.
-const SHOWS: [(&str, &str, bool); 4] = [
+const SHOWS: [(&str, &str, bool); 5] = [
     ("idle share", "limited", true),
     ("throughput", "unlimited", true),
+    ("cpu a frame", "unlimited", false),
     ("crossings", "unlimited", false),
     ("round trip p50", "round trip", false),
 ];

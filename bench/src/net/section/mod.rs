@@ -200,6 +200,7 @@ fn frame(log: &Log) -> String {
         "crossings: net_halt",
         "frames a crossing",
         "held frames",
+        "vmapp writes",
         "vmapp wake-ups",
         "vmapp sleeps",
         "vmapp kicks",
@@ -239,16 +240,16 @@ fn bare(log: &Log) -> String {
         ("TCP out", DEFAULT, format!("tcp transmit {WRITE}"), "write 1514"),
         ("TCP in", DEFAULT, format!("tcp receive {WRITE}"), "read 1514"),
     ] {
-        let ours = log.spread("worldswitch", &io.name(), &point, "vmapp cpu a frame");
-        let sleeps = log.spread("worldswitch", &io.name(), &point, "vmapp sleeps");
+        let each = |count: &str| log.spread("worldswitch", &io.name(), &point, count);
         let bare = log.spread("raw tap", "", bare, "loop cpu a frame");
-        if let (Some(ours), Some(bare)) = (ours, bare) {
+        if let (Some(ours), Some(bare)) = (each("vmapp cpu a frame"), bare) {
             rows.push(vec![
                 name.into(),
                 told(Some(ours)),
                 told(Some(bare)),
                 digits(ours.median / bare.median),
-                told(sleeps),
+                told(each("vmapp writes")),
+                told(each("vmapp sleeps")),
             ]);
         }
     }
@@ -260,7 +261,14 @@ fn bare(log: &Log) -> String {
          as the guest's do; its other frames are dropped right behind the tap, or read from a flood, while TCP's wake a reader and are \
          answered within the same system call.\n\n{}",
         table(
-            &["frames", "vmapp, us", "bare loop, us", "ratio", "vmapp's sleeps"],
+            &[
+                "frames",
+                "vmapp, us",
+                "bare loop, us",
+                "ratio",
+                "vmapp's writes",
+                "vmapp's sleeps",
+            ],
             &rows
         )
     )

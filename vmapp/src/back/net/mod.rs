@@ -6,18 +6,22 @@
 //! | [`nat`] | `backend = "nat"`: a private network whose router translates to sockets of the host |
 //! | [`none`] | `backend = "none"`: the cable is out |
 //! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
+//! | [`burst`] | frames that leave together |
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
 //! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
 //! check sequence, at most [`MAX_FRAME`] bytes.
 
+pub mod burst;
 pub mod nat;
 pub mod none;
 pub mod pcap;
 pub mod tap;
 
 use super::Interests;
+use burst::Burst;
 use shared::abi::counters::AppCounter;
+use shared::msg::handover::Joins;
 use shared::msg::net::MAX_FRAME;
 use std::ops::RangeInclusive;
 use vmdriver_shim::counters::Counters;
@@ -67,6 +71,17 @@ pub enum Waits {
 pub trait Net {
     /// Takes a frame of the guest.
     fn send(&mut self, frame: &[u8]) -> Sent;
+    /// Which frames it takes together.
+    fn joins(&self) -> Joins {
+        Joins::default()
+    }
+    /// Takes frames of the guest that leave together, all or none: joined as [`joins`](Self::joins) says, or one alone.
+    fn send_burst(&mut self, burst: &Burst<'_>) -> Sent {
+        match burst.frames() {
+            [frame] => self.send(frame),
+            _ => Sent::Dropped,
+        }
+    }
     /// Gives a frame for the guest; `into` holds [`MAX_FRAME`] bytes.
     fn receive(&mut self, into: &mut [u8]) -> Received;
     /// Whether the other end of the cable is there. Asked once a turn.
@@ -88,6 +103,12 @@ pub trait Net {
 impl<N: Net + ?Sized> Net for Box<N> {
     fn send(&mut self, frame: &[u8]) -> Sent {
         (**self).send(frame)
+    }
+    fn joins(&self) -> Joins {
+        (**self).joins()
+    }
+    fn send_burst(&mut self, burst: &Burst<'_>) -> Sent {
+        (**self).send_burst(burst)
     }
     fn receive(&mut self, into: &mut [u8]) -> Received {
         (**self).receive(into)

@@ -7,11 +7,13 @@
 //!
 //! Appending is right whatever the file holds: a file may have several sections, one for each worker that wrote it.
 
+use super::burst::Burst;
 use super::{Net, Received, Sent, Waits, Wanted};
 use crate::back::Interests;
 use nix::errno::Errno;
 use nix::unistd::write;
 use shared::abi::counters::AppCounter;
+use shared::msg::handover::Joins;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmdriver_shim::counters::Counters;
@@ -129,6 +131,20 @@ impl<N: Net> Net for Capture<N> {
         // What no cable carried is in no capture: tcpdump on the other end would not see it either.
         if sent == Sent::Out {
             self.note(Direction::Outbound, frame);
+        }
+        sent
+    }
+
+    fn joins(&self) -> Joins {
+        self.net.joins()
+    }
+
+    fn send_burst(&mut self, burst: &Burst<'_>) -> Sent {
+        let sent = self.net.send_burst(burst);
+        if sent == Sent::Out {
+            for frame in burst.frames() {
+                self.note(Direction::Outbound, frame);
+            }
         }
         sent
     }

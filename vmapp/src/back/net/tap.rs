@@ -1,25 +1,29 @@
 //! `backend = "tap"`: a network card's cable ends in an interface of the host.
 //!
 //! [`open`] is the supervisor's: it attaches to the tap while there are rights to; the I/O worker gets the descriptor
-//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it. The cable is in while the interface is up:
+//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it, or one [`Burst`]. The cable is in while the interface is up:
 //! the kernel says so by polling writable (drivers/net/tun.c, `tun_sock_writeable`), which needs no rights.
 //!
 //! What must never happen here: a blocking call, a frame cut short, a wait for a descriptor of a deleted tap, which is
 //! ready for ever.
 
+use super::burst::{Burst, Offload};
 use super::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
 use crate::back::{Interest, Interests};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::uio::readv;
-use nix::unistd::{Uid, User, write};
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, IoSliceMut};
+use nix::sys::uio::{readv, writev};
+use nix::unistd::{Uid, User};
+use shared::msg::handover::Joins;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use vmdriver_shim::tap::Framing;
+use zerocopy::IntoBytes;
 
 /// Where taps come from.
 const TUN: &str = "/dev/net/tun";
@@ -123,11 +127,12 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Attaches to the tap `name` of this network namespace, or makes it and sets it up if the process may; such a one
-/// vanishes with the descriptor. The descriptor does not block.
+/// vanishes with the descriptor. The descriptor does not block. With `gso` frames are to be taken joined: of which kinds
+/// is the other half of the answer.
 ///
 /// The tun-tap crate is not used: it needs a C compiler, cuts names that are too long, does not tell a missing driver
 /// from a missing right, and gives no `OwnedFd` without `unsafe` code here.
-pub fn open(name: &str) -> Result<OwnedFd, TapError> {
+pub fn open(name: &str, gso: bool) -> Result<(OwnedFd, Joins), TapError> {
     if !is_name(name) {
         return Err(TapError::Name(name.to_owned()));
     }
@@ -138,12 +143,24 @@ pub fn open(name: &str) -> Result<OwnedFd, TapError> {
         .open(TUN);
     let tun = options.map_err(|error| no_driver(name.to_owned(), &error))?;
     let existed = exists(name);
-    vmdriver_shim::tap::attach(&tun, name).map_err(|errno| refused(name.to_owned(), errno))?;
+    let joins = attach(&tun, name, gso).map_err(|errno| refused(name.to_owned(), errno))?;
     if !existed {
         let up = vmdriver_shim::tap::bring_up(name);
         up.map_err(|errno| refused(name.to_owned(), errno))?;
     }
-    Ok(tun.into())
+    Ok((tun.into(), joins))
+}
+
+fn attach(tun: &File, name: &str, gso: bool) -> Result<Joins, Errno> {
+    if !gso {
+        vmdriver_shim::tap::attach(tun, name, Framing::Bare)?;
+        return Ok(Joins::default());
+    }
+    vmdriver_shim::tap::attach(tun, name, Framing::Header)?;
+    Ok(Joins {
+        tcp: true,
+        udp: vmdriver_shim::tap::takes_datagrams_joined(tun)?,
+    })
 }
 
 fn exists(name: &str) -> bool {
@@ -196,16 +213,18 @@ enum State {
 #[derive(Debug)]
 pub struct Tap {
     fd: OwnedFd,
+    joins: Joins,
     state: State,
     looked: Instant,
     trouble: Option<&'static str>,
 }
 
 impl Tap {
-    /// `fd` is what [`open`] gave.
-    pub fn new(fd: OwnedFd) -> Self {
+    /// Both are what [`open`] gave.
+    pub fn new(fd: OwnedFd, joins: Joins) -> Self {
         let mut tap = Self {
             fd,
+            joins,
             state: State::Down,
             looked: Instant::now(),
             trouble: None,
@@ -240,6 +259,28 @@ impl Tap {
         }
     }
 
+    /// Octets in front of each frame.
+    fn header(&self) -> usize {
+        if self.joins == Joins::default() {
+            0
+        } else {
+            Offload::BYTES
+        }
+    }
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> Sent {
+        if self.state == State::Gone {
+            return Sent::Dropped;
+        }
+        match writev(&self.fd, parts) {
+            Ok(_) => Sent::Out,
+            Err(errno) => {
+                self.judge(errno);
+                Sent::Dropped
+            }
+        }
+    }
+
     /// What an error says of the interface.
     fn judge(&mut self, errno: Errno) {
         match errno {
@@ -252,15 +293,21 @@ impl Tap {
 
 impl Net for Tap {
     fn send(&mut self, frame: &[u8]) -> Sent {
-        if self.state == State::Gone || !FRAME_BYTES.contains(&frame.len()) {
+        if !FRAME_BYTES.contains(&frame.len()) {
             return Sent::Dropped;
         }
-        match write(&self.fd, frame) {
-            Ok(_) => Sent::Out,
-            Err(errno) => {
-                self.judge(errno);
-                Sent::Dropped
-            }
+        let header = Offload::NONE.as_bytes().get(..self.header()).unwrap_or_default();
+        self.write(&[IoSlice::new(header), IoSlice::new(frame)])
+    }
+
+    fn joins(&self) -> Joins {
+        self.joins
+    }
+
+    fn send_burst(&mut self, burst: &Burst<'_>) -> Sent {
+        match burst.frames() {
+            [frame] => self.send(frame),
+            _ => self.write(&burst.parts()),
         }
     }
 
@@ -268,10 +315,16 @@ impl Net for Tap {
         if self.state == State::Gone {
             return Received::Nothing;
         }
+        let mut header = [0; Offload::BYTES];
+        let header = header.get_mut(..self.header()).unwrap_or_default();
         // The byte too many shows a frame too long, which the kernel would cut without a word.
         let mut too_many = [0];
-        let mut parts = [IoSliceMut::new(into), IoSliceMut::new(&mut too_many)];
-        match readv(&self.fd, &mut parts) {
+        let mut parts = [
+            IoSliceMut::new(header),
+            IoSliceMut::new(into),
+            IoSliceMut::new(&mut too_many),
+        ];
+        match readv(&self.fd, &mut parts).map(|bytes| bytes.saturating_sub(self.header())) {
             Ok(bytes) if FRAME_BYTES.contains(&bytes) => Received::Frame(bytes),
             Ok(_) => Received::Dropped,
             Err(errno) => {

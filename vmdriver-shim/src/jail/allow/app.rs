@@ -8,7 +8,7 @@ use libc::{
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync, SYS_fstat, SYS_ftruncate,
     SYS_getpgrp, SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
     SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg,
-    SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, TCGETS,
+    SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, SYS_writev, TCGETS,
     TCP_NODELAY, TCSETS, TIOCGPGRP,
 };
 
@@ -26,6 +26,7 @@ pub(super) fn wait_loop(io: Io) -> impl Iterator<Item = &'static [Row]> {
 /// The wait loop, whatever the machine has.
 const WAIT_LOOP: &[Row] = &[
     Row::any("readv", SYS_readv, "frames of a tap"),
+    Row::any("writev", SYS_writev, "frames to a tap"),
     Row::any("recvmsg", SYS_recvmsg, "the supervisor's words"),
     Row::any(
         "sendmsg",

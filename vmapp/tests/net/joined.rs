@@ -1,0 +1,204 @@
+//! Frames joined, on real taps: what the kernel makes of them for a socket of the host, and behind a bridge, where they come
+//! apart. The frames are made by etherparse, which has no part in joining them.
+
+use crate::in_namespace;
+use crate::service::Stage;
+use crate::tap::{ip, new_tap, skipped, until};
+use etherparse::{IpFragOffset, Ipv4Header, PacketBuilder, ip_number};
+use shared::abi::counters::AppCounter;
+use shared::msg::handover::Joins;
+use shared::msg::net::MAX_FRAME;
+use std::net::UdpSocket;
+use std::time::Duration;
+use vmapp::back::net::burst::Burst;
+use vmapp::back::net::tap::{Tap, open};
+use vmapp::back::net::{Net, Received, Sent};
+use vmapp::serve::service::Service;
+
+const GUEST: [u8; 4] = [10, 9, 8, 2];
+const HOST: [u8; 4] = [10, 9, 8, 1];
+const EVERYBODY: [u8; 6] = [0xff; 6];
+/// Identification of the first packet: the third is zero.
+const FIRST_ID: u16 = 0xfffe;
+/// Payload of a full segment; the last is shorter.
+const FULL: usize = 1400;
+
+fn payload(number: usize, count: usize) -> Vec<u8> {
+    let len = if number + 1 == count { FULL / 3 } else { FULL };
+    (0..len).map(|at| (number * 31 + at * 7) as u8).collect()
+}
+
+/// Frames of one flow.
+fn flow(udp: Option<u16>, count: usize) -> Vec<Vec<u8>> {
+    let frame = |number: usize| {
+        let payload = payload(number, count);
+        let protocol = if udp.is_some() {
+            ip_number::UDP
+        } else {
+            ip_number::TCP
+        };
+        let mut header = Ipv4Header::new(0, 64, protocol, GUEST, HOST).expect("a header");
+        header.identification = FIRST_ID.wrapping_add(number as u16);
+        header.dont_fragment = false;
+        header.fragment_offset = IpFragOffset::ZERO;
+        let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], EVERYBODY)
+            .ip(etherparse::IpHeaders::Ipv4(header, Default::default()));
+        let mut frame = Vec::new();
+        match udp {
+            Some(port) => packet.udp(9, port).write(&mut frame, &payload),
+            None => {
+                let segment = packet.tcp(1000, 1001, 77 + (number * FULL) as u32, 500).ack(5);
+                let segment = if number + 1 == count {
+                    segment.psh()
+                } else {
+                    segment
+                };
+                segment.write(&mut frame, &payload)
+            }
+        }
+        .expect("a frame");
+        frame
+    };
+    (0..count).map(frame).collect()
+}
+
+/// Joins two taps.
+fn bridge(taps: [&str; 2]) {
+    ip("link add br0 type bridge");
+    for tap in taps {
+        ip(&format!("link set {tap} master br0"));
+    }
+    ip("link set br0 up");
+}
+
+fn send_together(tap: &mut Tap, frames: &[Vec<u8>]) {
+    let burst = Burst::first(frames, tap.joins()).expect("frames");
+    assert_eq!(burst.frames().len(), frames.len());
+    assert_eq!(tap.send_burst(&burst), Sent::Out);
+}
+
+/// The next `count` frames of IPv4.
+fn packets(tap: &mut Tap, count: usize) -> Vec<Vec<u8>> {
+    let mut frame = [0; MAX_FRAME];
+    let next = |_| {
+        until(|| match tap.receive(&mut frame) {
+            Received::Frame(bytes) if frame[12..14] == [8, 0] => Some(frame[..bytes].to_vec()),
+            _ => None,
+        })
+    };
+    (0..count).map(next).collect()
+}
+
+#[test]
+fn a_bridge_to_another_tap_gives_the_frames_as_they_were() {
+    let tested = in_namespace(|| {
+        let mut near = new_tap("near0");
+        let mut far = new_tap("far0");
+        bridge(["near0", "far0"]);
+        assert!(near.joins().tcp);
+        // Nobody listens at the port: the bridge is all that hands them on.
+        let kinds = [None, near.joins().udp.then_some(7)];
+        for udp in kinds.into_iter().take(1 + usize::from(near.joins().udp)) {
+            for count in [1, 2, 3, 44] {
+                let frames = flow(udp, count);
+                send_together(&mut near, &frames);
+                assert_eq!(packets(&mut far, count), frames, "{count} of {udp:?}");
+            }
+        }
+        // One that is spoilt on its way goes alone, and stays spoilt.
+        let mut frames = flow(None, 3);
+        frames[1][200] ^= 1;
+        let mut sent = 0;
+        while let Some(burst) = Burst::first(&frames[sent..], near.joins()) {
+            assert_eq!(near.send_burst(&burst), Sent::Out);
+            sent += burst.frames().len();
+        }
+        assert_eq!(packets(&mut far, 3), frames);
+    });
+    if tested.is_none() {
+        skipped("a_bridge_to_another_tap_gives_the_frames_as_they_were");
+    }
+}
+
+/// The frames the kernel makes itself come whole: with their checksums, one segment each, however much is written at once.
+#[test]
+fn what_the_host_sends_comes_as_on_a_wire() {
+    let tested = in_namespace(|| {
+        let mut tap = new_tap("tap0");
+        ip("addr add 10.9.8.1/24 dev tap0");
+        ip("neigh add 10.9.8.2 lladdr 02:00:00:00:00:01 dev tap0");
+        let socket = UdpSocket::bind("10.9.8.1:0").expect("a port");
+        for length in [0, 1, 1000, 1472] {
+            socket.send_to(&vec![7; length], "10.9.8.2:9").expect("room");
+            let frame = packets(&mut tap, 1).remove(0);
+            assert_eq!(frame.len(), 42 + length);
+            let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).expect("a frame");
+            let (Some(etherparse::NetHeaders::Ipv4(header, _)), Some(udp)) =
+                (packet.net, packet.transport.and_then(|transport| transport.udp()))
+            else {
+                panic!("a datagram");
+            };
+            let sum = udp.calc_checksum_ipv4(&header, packet.payload.slice());
+            assert_eq!(Ok(udp.checksum), sum, "{length}");
+        }
+    });
+    if tested.is_none() {
+        skipped("what_the_host_sends_comes_as_on_a_wire");
+    }
+}
+
+#[test]
+fn a_turn_sends_what_belongs_together_in_one_call_and_a_socket_gets_every_datagram() {
+    let tested = in_namespace(|| {
+        let tap = new_tap("tap0");
+        ip("addr add 10.9.8.1/24 dev tap0");
+        let joined = tap.joins().udp;
+        let socket = UdpSocket::bind("10.9.8.1:0").expect("a port");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a time");
+        let port = socket.local_addr().expect("an address").port();
+        let mut stage = Stage::new();
+        let (mut service, crossing) = stage.worker(tap);
+        let count = |counter| crossing.app_counters().get(counter);
+        // Three of one flow, one of another between them and two more.
+        let frames = flow(Some(port), 6);
+        for frame in frames[..3].iter().chain(&flow(None, 1)).chain(&frames[3..]) {
+            stage.send(frame);
+        }
+        service.turn(true).expect("a turn");
+        assert_eq!(count(AppCounter::NetTx), 7);
+        assert_eq!(count(AppCounter::NetTxBursts), if joined { 3 } else { 7 });
+        let mut buffer = [0; 2000];
+        for number in 0..6 {
+            let len = socket.recv(&mut buffer).expect("a datagram");
+            assert_eq!(buffer[..len], payload(number, 6), "{number}");
+        }
+    });
+    if tested.is_none() {
+        skipped("a_turn_sends_what_belongs_together_in_one_call_and_a_socket_gets_every_datagram");
+    }
+}
+
+#[test]
+fn without_gso_every_frame_is_a_call_of_its_own() {
+    let tested = in_namespace(|| {
+        let mut near = new_tap("near0");
+        let (fd, joins) = open("bare0", false).expect("a tap");
+        assert_eq!(joins, Joins::default());
+        let mut bare = Tap::new(fd, joins);
+        bridge(["near0", "bare0"]);
+        let frames = flow(None, 3);
+        let burst = Burst::first(&frames, bare.joins()).expect("frames");
+        assert_eq!(burst.frames().len(), 1);
+        for frame in &frames {
+            assert_eq!(bare.send(frame), Sent::Out);
+        }
+        assert_eq!(packets(&mut near, 3), frames);
+        send_together(&mut near, &frames);
+        assert_eq!(packets(&mut bare, 3), frames);
+    });
+    if tested.is_none() {
+        skipped("without_gso_every_frame_is_a_call_of_its_own");
+    }
+}
