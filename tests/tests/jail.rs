@@ -380,6 +380,16 @@ fn the_table_of_the_two_workers() {
     println!("{}", table(&running));
 }
 
+/// No more is allowed than users are told.
+#[test]
+fn readme_tells_every_system_call_of_every_thread() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).expect("README.md");
+    for line in system_calls().lines() {
+        assert!(readme.lines().any(|there| there == line), "not in README: {line}");
+    }
+}
+
 /// The table of README: what was asserted just before, read again for people.
 fn table(running: &Running) -> String {
     let (vmm, app) = (&running.vmm, &running.app);
@@ -446,10 +456,12 @@ fn system_calls() -> String {
         disk.len()
     );
     let every: Vec<_> = ear.iter().filter(|call| disk.contains(call)).cloned().collect();
-    text += &format!("Every thread: {}.\n", every.join(", "));
+    let told =
+        |name: &str, calls: &[String]| format!("- *{name}*: {}.\n", calls.join(", ").replace('*', "\\*"));
+    text += &told("Every thread", &every);
     for (name, list) in [("vCPU", kvm), ("ear", ear), ("wait loop", all), ("disk", disk)] {
         let more: Vec<_> = list.into_iter().filter(|call| !every.contains(call)).collect();
-        text += &format!("{name}: {}.\n", more.join(", "));
+        text += &told(name, &more);
     }
     text
 }
