@@ -9,11 +9,16 @@
 //! deferral, time domain reflectometry), Magic Packet and sleep, the EEPROM, big-endian structures, look-ahead packet
 //! processing. Bits that only steer those keep what is written.
 
+mod causes;
+mod rings;
+
+pub use rings::Direction;
+
 use super::bcr;
-use super::csr::{self, Csr, Extended, Features, Mode, RULES, RingCsrs, Status, When};
-use super::descriptors::{Place, Style, TxStatus};
+use super::csr::{self, Csr, Extended, Features, Mode, RULES, Status, When};
+use super::descriptors::Style;
 use super::filters::Filters;
-use super::init_block::{InitBlock, RingSpec};
+use super::init_block::InitBlock;
 use super::window::{self, Target};
 use crate::bus::Width;
 use bitflags::bitflags;
@@ -37,31 +42,6 @@ bitflags! {
         const DEMAND = 1 << 3;
         /// CSR0 or the masks were written: the guest has been at work, perhaps on the receive ring.
         const TOUCHED = 1 << 4;
-    }
-}
-
-/// One of the two rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Receive.
-    Rx,
-    /// Transmit.
-    Tx,
-}
-
-impl Direction {
-    const fn csrs(self) -> RingCsrs {
-        match self {
-            Self::Rx => csr::RX_RING,
-            Self::Tx => csr::TX_RING,
-        }
-    }
-
-    const fn on(self) -> Status {
-        match self {
-            Self::Rx => Status::RXON,
-            Self::Tx => Status::TXON,
-        }
     }
 }
 
@@ -430,14 +410,6 @@ impl Registers {
         self.raise(Status::IDON);
     }
 
-    fn set_ring(&mut self, direction: Direction, spec: RingSpec) {
-        let csrs = direction.csrs();
-        let length = (1u16 << spec.log2.min(15)).wrapping_neg();
-        self.set_pair(csrs.base, spec.base);
-        self.set(csrs.length, length);
-        self.set(csrs.counter, length);
-    }
-
     /// STRT: the mode says which directions come on.
     pub fn start(&mut self) {
         let mode = self.mode();
@@ -445,45 +417,6 @@ impl Registers {
         status.set(Status::TXON, !mode.contains(Mode::DTX));
         status.set(Status::RXON, !mode.contains(Mode::DRX));
         self.set(csr::CSR0, status.bits());
-    }
-
-    /// Index of the current descriptor and number of descriptors; 0 of 0 for a ring of no length, which CSR76 and 78 can
-    /// be given though no initialization block can. A counter outside the ring stands for its start.
-    fn position(&self, direction: Direction) -> (u16, u16) {
-        let csrs = direction.csrs();
-        let length = self.csr(csrs.length);
-        let entries = length.wrapping_neg();
-        let index = self.csr(csrs.counter).wrapping_sub(length);
-        (if index < entries { index } else { 0 }, entries)
-    }
-
-    /// Number of descriptors of a ring.
-    pub fn entries(&self, direction: Direction) -> u16 {
-        self.position(direction).1
-    }
-
-    fn current(&self, direction: Direction) -> u32 {
-        let (index, _) = self.position(direction);
-        let bytes = self.style().bytes();
-        let base = self.pair(direction.csrs().base) & !(bytes - 1);
-        base.wrapping_add(u32::from(index).wrapping_mul(bytes))
-    }
-
-    /// The current descriptor; `None`: the ring has none.
-    pub fn descriptor(&self, direction: Direction) -> Option<Place> {
-        let (_, entries) = self.position(direction);
-        (entries != 0).then(|| Place {
-            at: self.bus_address(self.current(direction)),
-            style: self.style(),
-        })
-    }
-
-    /// Goes on to the next descriptor, round the ring.
-    pub fn advance(&mut self, direction: Direction) {
-        let (index, entries) = self.position(direction);
-        let csrs = direction.csrs();
-        let next = if index + 1 < entries { index + 1 } else { 0 };
-        self.set(csrs.counter, self.csr(csrs.length).wrapping_add(next));
     }
 
     /// An address in a structure as one on the bus: 16-bit structures have 24 bits, CSR2 gives the rest.
@@ -494,89 +427,5 @@ impl Registers {
             Style::Wide | Style::Burst => address,
         }
         .into()
-    }
-
-    /// Sets flags of CSR0.
-    pub fn raise(&mut self, flags: Status) {
-        self.csr[usize::from(csr::CSR0)] |= flags.bits();
-    }
-
-    /// A frame's transmission has begun.
-    pub fn transmit_begun(&mut self) {
-        self.csr[usize::from(csr::CSR4)] |= Features::TXSTRT.bits();
-    }
-
-    /// A frame's last transmit descriptor, which said `status`, was given back. TINT is owed unless CSR5 says otherwise:
-    /// [`tell`](Self::tell) raises it, and a guest that reads CSR0 finds it.
-    pub fn transmitted(&mut self, status: TxStatus, failed: bool) {
-        let extended = self.extended();
-        let asked = !extended.contains(Extended::LTINTEN) || status.contains(TxStatus::LTINT);
-        let wanted = !extended.contains(Extended::TOKINTD) || failed;
-        self.untold |= asked && wanted;
-    }
-
-    /// Whether TINT is owed.
-    pub fn is_untold(&self) -> bool {
-        self.untold
-    }
-
-    /// Raises TINT if it is owed.
-    pub fn tell(&mut self) {
-        if std::mem::take(&mut self.untold) {
-            self.raise(Status::TINT);
-        }
-    }
-
-    /// Whether the card may interrupt (INEA).
-    pub fn may_interrupt(&self) -> bool {
-        self.status().contains(Status::IENA)
-    }
-
-    /// What of a transmit descriptor's status the card leaves alone: MORE, ONE, DEF and ERR are its own to write.
-    pub fn kept_of(&self, status: TxStatus) -> TxStatus {
-        let mut kept = status & !(TxStatus::ERR | TxStatus::LTINT | TxStatus::ONE | TxStatus::DEF);
-        let keeps_ltint = self.extended().contains(Extended::LTINTEN);
-        kept.set(TxStatus::LTINT, keeps_ltint && status.contains(TxStatus::LTINT));
-        kept
-    }
-
-    /// A frame was lost for want of a receive descriptor.
-    pub fn missed(&mut self) {
-        self.raise(Status::MISS);
-        let count = self.csr(csr::MISSED).wrapping_add(1);
-        self.set(csr::MISSED, count);
-        if count == 0 {
-            self.csr[usize::from(csr::CSR4)] |= Features::MFCO.bits();
-        }
-    }
-
-    /// DMA reached something that is not RAM. The direction it was for stops, lest it try for ever.
-    pub fn memory_error(&mut self, direction: Direction) {
-        self.raise(Status::MERR);
-        self.turn_off(direction);
-    }
-
-    /// INIT could not read its block.
-    pub fn initialise_failed(&mut self) {
-        self.raise(Status::MERR);
-    }
-
-    /// A direction stops until the next STOP and STRT.
-    pub fn turn_off(&mut self, direction: Direction) {
-        self.set(csr::CSR0, (self.status() - direction.on()).bits());
-    }
-
-    fn cause_pending(&self) -> bool {
-        let (features, extended) = (self.csr(csr::CSR4), self.csr(csr::CSR5));
-        self.csr(csr::CSR0) & !self.csr(csr::CSR3) & Status::CAUSES.bits() != 0
-            || features >> 1 & !features & csr::CSR4_MASKS != 0
-            || features & Features::UINT.bits() != 0
-            || extended >> 1 & extended & csr::CSR5_ENABLES != 0
-    }
-
-    /// Whether the interrupt pin is asserted.
-    #[inline]
-    pub fn interrupt(&self) -> bool {
-        self.may_interrupt() && self.cause_pending()
     }
 }
