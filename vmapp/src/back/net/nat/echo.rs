@@ -3,10 +3,11 @@
 //!
 //! One socket per identifier and destination, at most [`FLOWS`]; idle ones end after half a minute.
 
+use super::flows::Flows;
 use super::host::{Host, Token};
 use super::plan::Towards;
 use super::router::{Router, quote};
-use super::table::{Id, Table};
+use super::table::Id;
 use super::tally::Loss;
 use super::wire::{BODY, BODY_MAX, Packet, ours};
 use crate::back::net::Sent;
@@ -14,7 +15,6 @@ use nix::errno::Errno;
 use smoltcp::wire::{
     Icmpv4DstUnreachable as Unreachable, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpProtocol,
 };
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,19 +25,10 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The guest's identifier and whom it pings.
 type Key = (u16, Ipv4Addr);
 
-#[derive(Debug)]
-struct Flow<S> {
-    socket: S,
-    used: Duration,
-    queued: bool,
-}
-
 /// All flows.
 #[derive(Debug)]
 pub struct Echo<S> {
-    flows: Table<Key, Flow<S>>,
-    readable: VecDeque<Id>,
-    next_sweep: Option<Duration>,
+    flows: Flows<Key, S>,
     told: bool,
 }
 
@@ -45,45 +36,29 @@ impl<S> Echo<S> {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            flows: Table::new(FLOWS),
-            readable: VecDeque::new(),
-            next_sweep: None,
+            flows: Flows::new(FLOWS, IDLE),
             told: false,
         }
     }
 
     /// Whether there may be something for the guest.
     pub fn is_ready(&self) -> bool {
-        !self.readable.is_empty()
+        self.flows.is_ready()
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        self.next_sweep
+        self.flows.deadline()
     }
 
     /// Forgets idle flows.
     pub fn expire(&mut self, now: Duration) {
-        if self.next_sweep.is_none_or(|at| now < at) {
-            return;
-        }
-        let old: Vec<Id> = (self.flows.iter())
-            .filter(|(_, _, flow)| now.saturating_sub(flow.used) >= IDLE)
-            .map(|(id, ..)| id)
-            .collect();
-        for id in old {
-            self.flows.remove(id);
-        }
-        self.next_sweep = self.flows.iter().map(|(_, _, flow)| flow.used + IDLE).min();
+        self.flows.expire(now);
     }
 
     /// A flow's socket is readable.
     pub fn event(&mut self, id: Id) {
-        if let Some((_, flow)) = self.flows.get(id)
-            && !std::mem::replace(&mut flow.queued, true)
-        {
-            self.readable.push_back(id);
-        }
+        self.flows.event(id);
     }
 
     /// Takes an ICMP message of the guest. All but echo requests end here.
@@ -122,8 +97,8 @@ impl<S> Echo<S> {
     }
 
     fn beyond<H: Host<Socket = S>>(&mut self, router: &mut Router<H>, packet: &Packet<'_>, key: Key) -> Sent {
-        let sent = self.flow(router, key).and_then(|flow| {
-            let sent = router.host.send(&flow.socket, packet.body);
+        let sent = self.flow(router, key).and_then(|socket| {
+            let sent = router.host.send(socket, packet.body);
             sent.map(drop)
         });
         let Err(errno) = sent else {
@@ -142,35 +117,33 @@ impl<S> Echo<S> {
         Sent::Dropped
     }
 
-    fn flow<H: Host<Socket = S>>(&mut self, router: &mut Router<H>, key: Key) -> Result<&mut Flow<S>, Errno> {
+    /// The socket for `key`.
+    fn flow<H: Host<Socket = S>>(&mut self, router: &mut Router<H>, key: Key) -> Result<&mut S, Errno> {
         let now = router.now();
         let id = match self.flows.find(&key) {
             Some(id) => id,
-            None => {
-                let socket = router.host.echo(key.1)?;
-                if self.flows.is_full() {
-                    let longest_idle = self.flows.iter().min_by_key(|(_, _, flow)| flow.used);
-                    if let Some(id) = longest_idle.map(|(id, ..)| id) {
-                        self.flows.remove(id);
-                        router.tally.add(Loss::Evicted);
-                    }
-                }
-                let flow = Flow {
-                    socket,
-                    used: now,
-                    queued: false,
-                };
-                let id = self.flows.insert(key, flow).map_err(|_| Errno::ENOBUFS)?;
-                self.next_sweep.get_or_insert(now + IDLE);
-                if let Some((_, flow)) = self.flows.get(id) {
-                    router.host.watch(&flow.socket, Token::Echo(id))?;
-                }
-                id
-            }
+            None => self.open(router, key, now)?,
         };
-        let (_, flow) = self.flows.get(id).ok_or(Errno::ENOENT)?;
-        flow.used = now;
-        Ok(flow)
+        self.flows.use_way(id, now).ok_or(Errno::ENOENT)
+    }
+
+    fn open<H: Host<Socket = S>>(
+        &mut self,
+        router: &mut Router<H>,
+        key: Key,
+        now: Duration,
+    ) -> Result<Id, Errno> {
+        let socket = router.host.echo(key.1)?;
+        let (id, evicted) = self.flows.add(key, socket, now).ok_or(Errno::ENOBUFS)?;
+        if evicted {
+            router.tally.add(Loss::Evicted);
+        }
+        let socket = self.flows.way(id).ok_or(Errno::ENOENT)?;
+        if let Err(errno) = router.host.watch(socket, Token::Echo(id)) {
+            self.flows.remove(id);
+            return Err(errno);
+        }
+        Ok(id)
     }
 
     /// The next reply for the guest, as a frame.
@@ -179,23 +152,19 @@ impl<S> Echo<S> {
         router: &mut Router<H>,
         into: &mut [u8],
     ) -> Option<usize> {
-        while let Some(id) = self.readable.pop_front() {
-            let Some(((ident, from), flow)) = self.flows.get(id) else {
-                continue;
-            };
-            match router
-                .host
-                .recv(&flow.socket, into.get_mut(BODY..).unwrap_or_default())
-            {
+        while let Some((id, (ident, from))) = self.flows.readable() {
+            let room = into.get_mut(BODY..).unwrap_or_default();
+            let socket = self.flows.way(id)?;
+            match router.host.recv(socket, room) {
                 Ok(len) => {
-                    flow.used = router.host.now();
-                    self.readable.push_back(id);
+                    self.flows.use_way(id, router.host.now());
+                    self.flows.next_turn();
                     // Nothing if it is no reply: whoever sends those must not keep us here.
                     return reply(router, into, (ident, from), len);
                 }
-                Err(Errno::EAGAIN) => flow.queued = false,
+                Err(Errno::EAGAIN) => self.flows.ran_dry(),
                 Err(_) => {
-                    self.readable.push_back(id);
+                    self.flows.next_turn();
                     router.tally.add(Loss::Host);
                     return None;
                 }

@@ -16,7 +16,7 @@
 //! | `wire`, `outbox` | frames in and out |
 //! | `router` | what the services share |
 //! | `arp`, `dhcp`, `dns`, `echo`, `udp`, `tcp` | the services |
-//! | `table`, [`tally`] | bounded tables, counted losses |
+//! | `table`, `flows`, [`tally`] | bounded tables, flows that end when idle, counted losses |
 //! | [`host`] | sockets and clock, real or played |
 //!
 //! | table | most | when full |
@@ -31,6 +31,7 @@ mod arp;
 mod dhcp;
 mod dns;
 mod echo;
+mod flows;
 pub mod host;
 mod outbox;
 mod plan;

@@ -3,9 +3,10 @@
 //!
 //! A flow ends after two idle minutes (RFC 4787, REQ-5). In a full table the one idle for longest makes room.
 
+use super::flows::Flows;
 use super::host::{Host, Token};
 use super::router::{Router, quote_ports};
-use super::table::{Id, Table};
+use super::table::Id;
 use super::tally::Loss;
 use super::wire::{BODY, DATAGRAM_MAX, Line, UDP};
 use crate::back::net::Sent;
@@ -34,31 +35,19 @@ enum Way<S> {
     Rule { rule: u8, client: SocketAddr },
 }
 
-#[derive(Debug)]
-struct Flow<S> {
-    way: Way<S>,
-    used: Duration,
-    /// It is in `readable`.
-    queued: bool,
-}
-
 /// All flows.
 #[derive(Debug)]
 pub struct Udp<S> {
-    flows: Table<Key, Flow<S>>,
-    readable: VecDeque<Id>,
+    flows: Flows<Key, Way<S>>,
     rules: VecDeque<u8>,
-    next_sweep: Option<Duration>,
 }
 
 impl<S> Udp<S> {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            flows: Table::new(FLOWS),
-            readable: VecDeque::new(),
+            flows: Flows::new(FLOWS, IDLE),
             rules: VecDeque::new(),
-            next_sweep: None,
         }
     }
 
@@ -69,37 +58,22 @@ impl<S> Udp<S> {
 
     /// Whether there may be something for the guest.
     pub fn is_ready(&self) -> bool {
-        !self.readable.is_empty() || !self.rules.is_empty()
+        self.flows.is_ready() || !self.rules.is_empty()
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub fn deadline(&self) -> Option<Duration> {
-        self.next_sweep
+        self.flows.deadline()
     }
 
     /// Forgets idle flows.
     pub fn expire(&mut self, now: Duration) {
-        if self.next_sweep.is_none_or(|at| now < at) {
-            return;
-        }
-        let idle = |flow: &Flow<S>| now.saturating_sub(flow.used) >= IDLE;
-        let old: Vec<Id> = (self.flows.iter())
-            .filter(|(_, _, flow)| idle(flow))
-            .map(|(id, ..)| id)
-            .collect();
-        for id in old {
-            self.flows.remove(id);
-        }
-        self.next_sweep = self.flows.iter().map(|(_, _, flow)| flow.used + IDLE).min();
+        self.flows.expire(now);
     }
 
     /// A flow's socket is readable.
     pub fn event(&mut self, id: Id) {
-        if let Some((_, flow)) = self.flows.get(id)
-            && !std::mem::replace(&mut flow.queued, true)
-        {
-            self.readable.push_back(id);
-        }
+        self.flows.event(id);
     }
 
     /// A rule's socket is readable.
@@ -131,13 +105,12 @@ impl<S> Udp<S> {
                 }
             },
         };
-        let Some((_, flow)) = self.flows.get(id) else {
+        let Some(way) = self.flows.use_way(id, now) else {
             return Sent::Dropped;
         };
-        flow.used = now;
         // The first error may be that of an earlier datagram, which the kernel tells in place of sending this one.
         for _ in 0..2 {
-            let sent = match &flow.way {
+            let sent = match way {
                 Way::Own(socket) => router.host.send(socket, payload).map(drop),
                 Way::Rule { rule, client } => router.host.give_to(*rule, payload, *client),
             };
@@ -158,34 +131,17 @@ impl<S> Udp<S> {
         key: Key,
         way: Way<S>,
     ) -> Option<Id> {
-        if self.flows.is_full() {
-            let longest_idle = self.flows.iter().min_by_key(|(_, _, flow)| flow.used);
-            let id = longest_idle.map(|(id, ..)| id)?;
-            self.flows.remove(id);
+        let (id, evicted) = self.flows.add(key, way, now)?;
+        if evicted {
             router.tally.add(Loss::Evicted);
         }
-        let flow = Flow {
-            way,
-            used: now,
-            queued: false,
-        };
-        let id = self.flows.insert(key, flow).ok()?;
-        let watched = match self.flows.get(id) {
-            Some((
-                _,
-                Flow {
-                    way: Way::Own(socket),
-                    ..
-                },
-            )) => router.host.watch(socket, Token::Udp(id)),
-            _ => Ok(()),
-        };
-        if watched.is_err() {
+        if let Some(Way::Own(socket)) = self.flows.way(id)
+            && router.host.watch(socket, Token::Udp(id)).is_err()
+        {
             self.flows.remove(id);
             router.tally.add(Loss::Host);
             return None;
         }
-        self.next_sweep.get_or_insert(now + IDLE);
         Some(id)
     }
 
@@ -196,30 +152,21 @@ impl<S> Udp<S> {
         forwards: &[ForwardSpec],
         into: &mut [u8],
     ) -> Option<usize> {
-        while let Some(&id) = self.readable.front() {
-            let Some(((port, peer), flow)) = self.flows.get(id) else {
-                self.readable.pop_front();
+        while let Some((id, key)) = self.flows.readable() {
+            let Some(Way::Own(socket)) = self.flows.way(id) else {
+                self.flows.ran_dry();
                 continue;
             };
-            let Way::Own(socket) = &flow.way else {
-                self.readable.pop_front();
-                continue;
-            };
-            match router
-                .host
-                .recv(socket, into.get_mut(BODY + UDP..).unwrap_or_default())
-            {
+            let room = into.get_mut(BODY + UDP..).unwrap_or_default();
+            match router.host.recv(socket, room) {
                 Ok(len) => {
-                    flow.used = router.host.now();
-                    self.readable.rotate_left(1);
-                    return Some(deliver(router, into, (port, peer), len));
+                    self.flows.use_way(id, router.host.now());
+                    self.flows.next_turn();
+                    return Some(deliver(router, into, key, len));
                 }
-                Err(Errno::EAGAIN) => {
-                    flow.queued = false;
-                    self.readable.pop_front();
-                }
+                Err(Errno::EAGAIN) => self.flows.ran_dry(),
                 Err(errno) => {
-                    if !refuse(router, (port, peer), errno) {
+                    if !refuse(router, key, errno) {
                         self.flows.remove(id);
                     }
                     return router.outbox.pop(into);
@@ -277,10 +224,8 @@ impl<S> Udp<S> {
             };
             let same =
                 |way: &Way<S>| matches!(way, Way::Rule { rule: r, client: c } if *r == rule && *c == client);
-            if let Some((_, flow)) = self.flows.get(id)
-                && same(&flow.way)
-            {
-                flow.used = now;
+            if self.flows.way(id).is_some_and(|way| same(way)) {
+                self.flows.use_way(id, now);
                 return Some(key);
             }
         }
