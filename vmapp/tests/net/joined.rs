@@ -147,6 +147,42 @@ fn what_the_host_sends_comes_as_on_a_wire() {
     }
 }
 
+/// A socket stands for the tap: what a kernel that was asked for no offload never says.
+#[test]
+fn a_frame_without_its_checksum_or_of_many_segments_is_dropped() {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    let (near, far) = socketpair(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        None,
+        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+    )
+    .expect("a pair");
+    let joins = Joins { tcp: true, udp: true };
+    let mut tap = Tap::new(near, joins);
+    let mut frame = [0; MAX_FRAME];
+    for (flags, gso_type, expected) in [
+        (0, 0, Received::Frame(60)),
+        (1, 0, Received::Dropped),
+        // VIRTIO_NET_HDR_F_DATA_VALID: the checksum was looked at.
+        (2, 0, Received::Frame(60)),
+        (1, 1, Received::Dropped),
+        (0, 5, Received::Dropped),
+    ] {
+        let mut octets = [7; 70];
+        octets[..10].fill(0);
+        octets[..2].copy_from_slice(&[flags, gso_type]);
+        nix::unistd::write(&far, &octets).expect("room");
+        assert_eq!(tap.receive(&mut frame), expected, "{flags} {gso_type}");
+    }
+    assert_eq!(tap.receive(&mut frame), Received::Nothing);
+    // The other way nothing is left to the kernel that was not asked of it.
+    assert_eq!(tap.send(&[7; 60]), Sent::Out);
+    let mut octets = [1; 100];
+    assert_eq!(nix::unistd::read(&far, &mut octets), Ok(70));
+    assert_eq!((&octets[..10], &octets[10..70]), (&[0; 10][..], &[7; 60][..]));
+}
+
 #[test]
 fn a_turn_sends_what_belongs_together_in_one_call_and_a_socket_gets_every_datagram() {
     let tested = in_namespace(|| {

@@ -55,6 +55,12 @@ impl Offload {
         csum_start: 0,
         csum_offset: 0,
     };
+
+    /// Whether the frame behind these octets is one segment, with its checksum.
+    pub fn is_whole(octets: &[u8; Self::BYTES]) -> bool {
+        let [flags, gso_type, ..] = octets;
+        flags & Self::NEEDS_CSUM == 0 && *gso_type == 0
+    }
 }
 
 /// Frames that leave in one write: one as it is, or several of a flow.

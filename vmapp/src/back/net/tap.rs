@@ -315,8 +315,8 @@ impl Net for Tap {
         if self.state == State::Gone {
             return Received::Nothing;
         }
-        let mut header = [0; Offload::BYTES];
-        let header = header.get_mut(..self.header()).unwrap_or_default();
+        let mut offload = [0; Offload::BYTES];
+        let header = offload.get_mut(..self.header()).unwrap_or_default();
         // The byte too many shows a frame too long, which the kernel would cut without a word.
         let mut too_many = [0];
         let mut parts = [
@@ -325,7 +325,10 @@ impl Net for Tap {
             IoSliceMut::new(&mut too_many),
         ];
         match readv(&self.fd, &mut parts).map(|bytes| bytes.saturating_sub(self.header())) {
-            Ok(bytes) if FRAME_BYTES.contains(&bytes) => Received::Frame(bytes),
+            // One that came while the kernel was asked what it takes may lack its checksum, or be of many segments.
+            Ok(bytes) if FRAME_BYTES.contains(&bytes) && Offload::is_whole(&offload) => {
+                Received::Frame(bytes)
+            }
             Ok(_) => Received::Dropped,
             Err(errno) => {
                 self.judge(errno);

@@ -27,7 +27,8 @@ fn machine_with(row: &Row, value: &str) -> Result<Config, String> {
             Needs::Overlay => "mode = \"overlay\"\n",
             Needs::Nothing | Needs::Kernel => "",
         });
-        if row.key == "net.backend" && value.contains("tap") {
+        let on_a_tap = row.needs == Needs::Tap || row.key == "net.backend" && value.contains("tap");
+        if on_a_tap && row.key != "net.tap" {
             text.push_str("tap = \"tap0\"\n");
         }
     } else {
@@ -43,6 +44,7 @@ fn every_default_is_right_and_changes_nothing() {
             let named = machine_with(row, text).unwrap_or_else(|report| panic!("{report}"));
             // A key that is right and changes nothing, in the same section.
             let name = match row.section() {
+                "net" if row.needs == Needs::Tap => ROWS.iter().find(|row| row.key == "net.tap").unwrap(),
                 "net" => ROWS.iter().find(|row| row.key == "net.model").unwrap(),
                 "disk" => ROWS.iter().find(|row| row.key == "disk.model").unwrap(),
                 _ => &ROWS[0],
