@@ -69,6 +69,9 @@ struct Pair<'a> {
     verdict: Verdict,
 }
 
+/// What the machines are called whose figures are our own; *host* is that of the crossing's.
+const OURS: [&str; 3] = ["worldswitch", "Worldswitch interp", "host"];
+
 /// Prints the comparison.
 pub fn run(options: &Options) -> Outcome<()> {
     let (old, new) = (read(&options.old)?, read(&options.new)?);
@@ -94,7 +97,7 @@ fn compare(old: &[Record], new: &[Record], floor: f64, all: bool) -> String {
     };
     format!(
         "old: {}\nnew: {}\n\n{}\n{} values: {} worse, {} better, {} within the spread, {} measured once. Points only in the old file: \
-         {}, only in the new: {}.\n",
+         {}, only in the new: {}.\n{}",
         host(old),
         host(new),
         table(
@@ -108,7 +111,23 @@ fn compare(old: &[Record], new: &[Record], floor: f64, all: bool) -> String {
         count(Verdict::Once),
         lonely(old, new),
         lonely(new, old),
+        the_host(&pairs)
     )
+}
+
+/// What differs of machines that are not ours: nothing we have changed is in them, so it is the host that has.
+fn the_host(pairs: &[Pair<'_>]) -> String {
+    let differs = |pair: &&Pair<'_>| [Verdict::Worse, Verdict::Better].contains(&pair.verdict);
+    let others = pairs
+        .iter()
+        .filter(differs)
+        .filter(|pair| !OURS.contains(&pair.key.machine.as_str()));
+    match others.count() {
+        0 => String::new(),
+        count => format!(
+            "{count} of those that differ are of machines that are not ours: the host was another in the two runs, for ours too.\n"
+        ),
+    }
 }
 
 /// All values in both, what got worse first, and of that what got worst.
@@ -296,7 +315,24 @@ mod tests {
             "{text}"
         );
         assert!(at("| better") < at("| same"), "{text}");
+        assert!(!text.contains("not ours"), "{text}");
         let sum = "4 values: 2 worse, 1 better, 1 within the spread, 0 measured once. Points only in the old file: 1, only in the new: 0.";
         assert!(text.contains(sum), "{text}");
+    }
+
+    #[test]
+    fn a_peer_that_differs_tells_of_the_host() {
+        let with = |machine: &str, repeats: &[f64]| {
+            let mut record = record("p", Better::More, repeats);
+            record.key.machine = machine.into();
+            record
+        };
+        let old = [with("qemu", &[50.0, 50.0]), with(OURS[0], &[50.0, 50.0])];
+        let new = [with("qemu", &[30.0, 30.0]), with(OURS[0], &[30.0, 30.0])];
+        let text = compare(&old, &new, 0.05, false);
+        assert!(
+            text.contains("2 worse") && text.contains("\n1 of those that differ"),
+            "{text}"
+        );
     }
 }
