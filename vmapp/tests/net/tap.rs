@@ -1,7 +1,7 @@
 //! Real taps: what is opened, what is refused with which words, and what the cable does when the interface goes.
 
-use crate::in_namespace;
 use crate::service::{Got, Stage};
+use crate::{in_namespace, in_namespace_or_skip};
 use shared::msg::handover::Joins;
 use shared::msg::net::MAX_FRAME;
 use std::os::fd::AsRawFd;
@@ -50,10 +50,6 @@ fn next_frame(tap: &mut Tap, into: &mut [u8]) -> usize {
         Received::Frame(bytes) if [[0x88, 0xb5], [0x08, 0x06]].contains(&[into[12], into[13]]) => Some(bytes),
         _ => None,
     })
-}
-
-pub fn skipped(test: &str) {
-    println!("skipped: {test}: a network namespace takes root");
 }
 
 #[test]
@@ -122,7 +118,7 @@ fn each_refusal_says_what_to_type() {
 
 #[test]
 fn a_tap_is_opened_or_made_and_not_kept() {
-    let tested = in_namespace(|| {
+    in_namespace_or_skip("a_tap_is_opened_or_made_and_not_kept", || {
         let made = open("made0", true).unwrap().0;
         let flags = nix::fcntl::fcntl(&made, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert_ne!(flags & libc::O_NONBLOCK, 0);
@@ -155,9 +151,6 @@ fn a_tap_is_opened_or_made_and_not_kept() {
         drop(open("kept0", true).unwrap());
         ip("link show kept0");
     });
-    if tested.is_none() {
-        skipped("a_tap_is_opened_or_made_and_not_kept");
-    }
 }
 
 /// Not a test by itself: what this program does when started again without the right to make interfaces.
@@ -205,39 +198,39 @@ fn without_rights_a_tap_must_be_there_and_be_ours() {
 
 #[test]
 fn frames_go_out_and_come_in_and_what_no_guest_takes_is_dropped() {
-    let tested = in_namespace(|| {
-        let mut tap = new_tap("tap0");
-        assert!(tap.link());
-        ip("addr add 10.9.8.1/24 dev tap0");
-        // An ARP request for the host's address: what comes back shows that what went out was whole.
-        let mut ask = vec![0xff; 6];
-        ask.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
-        ask.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 9, 8, 2]);
-        ask.extend([0, 0, 0, 0, 0, 0, 10, 9, 8, 1]);
-        assert_eq!(tap.send(&ask), Sent::Out);
-        let mut frame = [0; MAX_FRAME];
-        let length = next_frame(&mut tap, &mut frame);
-        assert_eq!(
-            (&frame[..6], &frame[20..22]),
-            (&[2, 0, 0, 0, 0, 1][..], &[0, 2][..]),
-            "{length}"
-        );
-        assert_eq!(tap.receive(&mut frame), Received::Nothing);
-        // Bug classes 3 and 4: sizes no Ethernet frame has.
-        for length in [0, 13, MAX_FRAME + 1, 9000, 65_536] {
-            assert_eq!(tap.send(&vec![0; length]), Sent::Dropped, "{length}");
-        }
-        assert_eq!(tap.send(&[0; MAX_FRAME]), Sent::Out);
-    });
-    if tested.is_none() {
-        skipped("frames_go_out_and_come_in_and_what_no_guest_takes_is_dropped");
-    }
+    in_namespace_or_skip(
+        "frames_go_out_and_come_in_and_what_no_guest_takes_is_dropped",
+        || {
+            let mut tap = new_tap("tap0");
+            assert!(tap.link());
+            ip("addr add 10.9.8.1/24 dev tap0");
+            // An ARP request for the host's address: what comes back shows that what went out was whole.
+            let mut ask = vec![0xff; 6];
+            ask.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
+            ask.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 9, 8, 2]);
+            ask.extend([0, 0, 0, 0, 0, 0, 10, 9, 8, 1]);
+            assert_eq!(tap.send(&ask), Sent::Out);
+            let mut frame = [0; MAX_FRAME];
+            let length = next_frame(&mut tap, &mut frame);
+            assert_eq!(
+                (&frame[..6], &frame[20..22]),
+                (&[2, 0, 0, 0, 0, 1][..], &[0, 2][..]),
+                "{length}"
+            );
+            assert_eq!(tap.receive(&mut frame), Received::Nothing);
+            // Bug classes 3 and 4: sizes no Ethernet frame has.
+            for length in [0, 13, MAX_FRAME + 1, 9000, 65_536] {
+                assert_eq!(tap.send(&vec![0; length]), Sent::Dropped, "{length}");
+            }
+            assert_eq!(tap.send(&[0; MAX_FRAME]), Sent::Out);
+        },
+    );
 }
 
 /// Bug class 3: frames of a host with a larger MTU, sent by a packet socket of a neighbour.
 #[test]
 fn a_jumbo_frame_is_dropped_whole_and_the_next_one_comes() {
-    let tested = in_namespace(|| {
+    in_namespace_or_skip("a_jumbo_frame_is_dropped_whole_and_the_next_one_comes", || {
         let mut tap = new_tap("tap0");
         ip("link set tap0 mtu 9000");
         ip("addr add 10.9.8.1/24 dev tap0");
@@ -259,14 +252,11 @@ fn a_jumbo_frame_is_dropped_whole_and_the_next_one_comes() {
             assert_eq!(got, expected, "{payload}");
         }
     });
-    if tested.is_none() {
-        skipped("a_jumbo_frame_is_dropped_whole_and_the_next_one_comes");
-    }
 }
 
 #[test]
 fn the_cable_follows_the_interface() {
-    let tested = in_namespace(|| {
+    in_namespace_or_skip("the_cable_follows_the_interface", || {
         let mut tap = new_tap("tap0");
         assert!(tap.link());
         ip("link set tap0 down");
@@ -303,14 +293,11 @@ fn the_cable_follows_the_interface() {
         ip("tuntap add dev tap0 mode tap");
         assert!(!tap.link());
     });
-    if tested.is_none() {
-        skipped("the_cable_follows_the_interface");
-    }
 }
 
 #[test]
 fn a_flooded_card_is_not_deaf_afterwards() {
-    let tested = in_namespace(|| {
+    in_namespace_or_skip("a_flooded_card_is_not_deaf_afterwards", || {
         let tap = new_tap("tap0");
         ip("addr add 10.9.8.1/24 dev tap0");
         ip("neigh add 10.9.8.2 lladdr 02:00:00:00:00:01 dev tap0");
@@ -350,7 +337,4 @@ fn a_flooded_card_is_not_deaf_afterwards() {
         });
         assert_eq!(found, 14 + 28 + last.len());
     });
-    if tested.is_none() {
-        skipped("a_flooded_card_is_not_deaf_afterwards");
-    }
 }
