@@ -219,7 +219,9 @@ pub fn cross_check(draft: &Draft, gathered: &Gathered<'_>, findings: &mut Findin
     for (section, item) in gathered.sections() {
         for row in ROWS.iter().filter(|row| row.section() == section) {
             let required = row.default == Fallback::Required
-                || row.key == "net.tap" && without_effect(row, draft, item).is_none();
+                || row.needs == Needs::Tap
+                    && row.default == Fallback::Unset
+                    && without_effect(row, draft, item).is_none();
             if required && gathered.is_missing(row.key, item) {
                 findings.add(
                     gathered.home_of(section, item),
