@@ -185,6 +185,13 @@ pub struct Joins {
     pub udp: bool,
 }
 
+impl Joins {
+    /// Whether there are any.
+    pub fn any(self) -> bool {
+        self.tcp || self.udp
+    }
+}
+
 /// What is at the other end of a network card's cable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -15,7 +15,7 @@ use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, UdpPacket, checksum,
 };
 use std::io::IoSlice;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const ETHERNET: usize = 14;
 /// Octets of an IPv4 header without options: others are not joined.
@@ -29,7 +29,7 @@ const MOST: usize = u16::MAX as usize;
 
 /// `struct virtio_net_hdr` of linux/virtio_net.h, in the host's byte order, as a tap with `IFF_VNET_HDR` has it in front of
 /// each frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Offload {
     flags: u8,
@@ -56,10 +56,9 @@ impl Offload {
         csum_offset: 0,
     };
 
-    /// Whether the frame behind these octets is one segment, with its checksum.
-    pub fn is_whole(octets: &[u8; Self::BYTES]) -> bool {
-        let [flags, gso_type, ..] = octets;
-        flags & Self::NEEDS_CSUM == 0 && *gso_type == 0
+    /// Whether the frame behind it is one segment, with its checksum.
+    pub fn is_whole(&self) -> bool {
+        self.flags & Self::NEEDS_CSUM == 0 && self.gso_type == 0
     }
 }
 
@@ -67,15 +66,16 @@ impl Offload {
 #[derive(Debug)]
 pub struct Burst<'a> {
     frames: &'a [Vec<u8>],
+    /// Of several.
     head: Option<Head>,
 }
 
 impl<'a> Burst<'a> {
     /// As many of `frames`, from the first on, as may leave together; `None`: there are none.
     pub fn first(frames: &'a [Vec<u8>], joins: Joins) -> Option<Self> {
-        let joined = frames.get(..=followers(frames, joins))?;
-        let head = Head::of(joined, joins);
-        let frames = if head.is_some() { joined } else { frames.get(..1)? };
+        let joined = Run::of(frames, joins).and_then(|run| Some((run.count, run.head()?)));
+        let (count, head) = joined.map_or((1, None), |(count, head)| (count, Some(head)));
+        let frames = frames.get(..count)?;
         Some(Self { frames, head })
     }
 
@@ -84,47 +84,111 @@ impl<'a> Burst<'a> {
         self.frames
     }
 
-    /// What is written to a tap that has an [`Offload`] in front of each frame.
-    pub fn parts(&self) -> Vec<IoSlice<'_>> {
-        let (offload, headers, len) = match &self.head {
-            Some(head) => (&head.offload, head.headers.get(..head.len), head.len),
-            None => (&Offload::NONE, None, 0),
-        };
-        let payloads = self
-            .frames
-            .iter()
-            .map(|frame| frame.get(len..).unwrap_or_default());
-        [offload.as_bytes(), headers.unwrap_or_default()]
+    /// The frame of many segments with its [`Offload`] in front, as it is written to a tap; `None`: it is one frame alone.
+    pub fn joined(&self) -> Option<Vec<IoSlice<'_>>> {
+        let head = self.head.as_ref()?;
+        let payloads = self.frames.iter().map(|frame| frame.get(head.len..));
+        let parts = [Some(head.offload.as_bytes()), head.headers.get(..head.len)]
             .into_iter()
-            .chain(payloads)
-            .map(IoSlice::new)
-            .collect()
+            .chain(payloads);
+        Some(parts.flatten().map(IoSlice::new).collect())
     }
 }
 
-/// How many of `frames` after the first may go with it.
-fn followers(frames: &[Vec<u8>], joins: Joins) -> usize {
-    let Some((first, rest)) = frames.split_first().filter(|(_, rest)| !rest.is_empty()) else {
-        return 0;
-    };
-    let Some(first) = Segment::of(first, joins) else {
-        return 0;
-    };
-    let (mut before, mut octets, mut count) = (first, first.frame.len() - ETHERNET, 0);
-    for frame in rest {
-        let next = Segment::of(frame, joins)
-            .filter(|next| first.goes_on_after(&before) && next.follows(&first, &before));
-        let Some(next) = next.filter(|next| octets + next.payload().len() <= MOST) else {
-            break;
+/// Neighbours found to belong together.
+struct Run<'a> {
+    first: Segment<'a>,
+    /// The headers all have, as [`Segment::flow`] gives them.
+    flow: [u8; MOST_HEADERS],
+    last: Segment<'a>,
+    count: usize,
+    /// Octets of one IPv4 packet of them all.
+    octets: usize,
+}
+
+impl<'a> Run<'a> {
+    /// The longest at the front of `frames`; `None`: the first is alone.
+    fn of(frames: &'a [Vec<u8>], joins: Joins) -> Option<Self> {
+        let (first, rest) = frames
+            .split_first()
+            .filter(|(_, rest)| joins.any() && !rest.is_empty())?;
+        let first = Segment::of(first, joins)?;
+        let mut run = Self {
+            first,
+            flow: first.flow(),
+            last: first,
+            count: 1,
+            octets: first.frame.len() - ETHERNET,
         };
-        if !(next.is_sound() && (count != 0 || first.is_sound())) {
-            break;
+        for frame in rest {
+            let Some(next) = Segment::of(frame, joins).filter(|next| run.goes_on_with(next)) else {
+                break;
+            };
+            run.octets += next.payload().len();
+            run.count += 1;
+            run.last = next;
         }
-        octets += next.payload().len();
-        count += 1;
-        before = next;
+        (run.count > 1).then_some(run)
     }
-    count
+
+    /// Whether `next` is one more. The checksums, which take longest, are looked at last.
+    fn goes_on_with(&self, next: &Segment<'_>) -> bool {
+        let (first, last) = (&self.first, &self.last);
+        last.frame.len() == first.frame.len()
+            && !last.tcp().is_some_and(|segment| segment.psh())
+            && next.frame.len() <= first.frame.len()
+            && next.headers == first.headers
+            && next.is_next_after(last)
+            && next.flow() == self.flow
+            && self.octets + next.payload().len() <= MOST
+            && (self.count > 1 || first.is_sound())
+            && next.is_sound()
+    }
+
+    /// The headers of the frame they make.
+    fn head(&self) -> Option<Head> {
+        let first = &self.first;
+        let body = self.octets - IPV4;
+        let mut headers = first.copied();
+        let (packet, transport) = layers(&mut headers);
+        let mut packet = Ipv4Packet::new_unchecked(packet);
+        packet.set_total_len(u16::try_from(self.octets).ok()?);
+        packet.fill_checksum();
+        // The kernel adds the sum of what follows.
+        let sum = first.pseudo_header(body);
+        let (gso_type, csum_offset) = if let Some(last) = self.last.tcp() {
+            let mut segment = TcpPacket::new_unchecked(transport);
+            segment.set_psh(last.psh());
+            segment.set_checksum(sum);
+            (Offload::GSO_TCPV4, 16)
+        } else {
+            let mut datagram = UdpPacket::new_unchecked(transport);
+            datagram.set_len(u16::try_from(body).ok()?);
+            datagram.set_checksum(sum);
+            (Offload::GSO_UDP_L4, 6)
+        };
+        let offload = Offload {
+            flags: Offload::NEEDS_CSUM,
+            gso_type,
+            hdr_len: u16::try_from(first.headers).ok()?,
+            gso_size: u16::try_from(first.payload().len()).ok()?,
+            csum_start: TRANSPORT as u16,
+            csum_offset,
+        };
+        Some(Head {
+            offload,
+            headers,
+            len: first.headers,
+        })
+    }
+}
+
+/// The headers of a joined frame.
+#[derive(Debug)]
+struct Head {
+    offload: Offload,
+    headers: [u8; MOST_HEADERS],
+    len: usize,
 }
 
 /// A frame that may be one of several.
@@ -178,22 +242,14 @@ impl<'a> Segment<'a> {
         (self.protocol == IpProtocol::Tcp).then_some(segment)
     }
 
-    /// Whether one more may come after `before`, the last so far: it is as long as this, the first, and pushes nothing.
-    fn goes_on_after(&self, before: &Self) -> bool {
-        before.frame.len() == self.frame.len() && !before.tcp().is_some_and(|segment| segment.psh())
-    }
-
-    /// Whether this is of the flow of `first`, and next after `before`.
-    fn follows(&self, first: &Self, before: &Self) -> bool {
-        let next = self
+    /// Whether its numbers are those that come after `before`.
+    fn is_next_after(&self, before: &Self) -> bool {
+        let follows = self
             .tcp()
             .zip(before.tcp())
             .is_none_or(|(this, that)| this.seq_number() == that.seq_number() + before.payload().len());
         let (this, that) = (self.packet(), before.packet());
-        next && (this.dont_frag() || this.ident() == that.ident().wrapping_add(1))
-            && self.headers == first.headers
-            && self.frame.len() <= first.frame.len()
-            && self.flow() == first.flow()
+        follows && (this.dont_frag() || this.ident() == that.ident().wrapping_add(1))
     }
 
     /// Its headers, as many octets as [`Self::headers`] says.
@@ -261,58 +317,6 @@ fn udp_headers(datagram: &[u8]) -> Option<usize> {
 fn layers(headers: &mut [u8; MOST_HEADERS]) -> (&mut [u8], &mut [u8]) {
     let (network, transport) = headers.split_at_mut(TRANSPORT);
     (network.get_mut(ETHERNET..).unwrap_or_default(), transport)
-}
-
-/// The headers of a joined frame.
-#[derive(Debug)]
-struct Head {
-    offload: Offload,
-    headers: [u8; MOST_HEADERS],
-    len: usize,
-}
-
-impl Head {
-    /// Of `frames`, which [`followers`] found to belong together; `None`: it is one alone.
-    fn of(frames: &[Vec<u8>], joins: Joins) -> Option<Self> {
-        let [first, .., last] = frames else {
-            return None;
-        };
-        let [first, last] = [first, last].map(|frame| Segment::of(frame, joins));
-        let (first, last) = (first?, last?);
-        let payload: usize = frames.iter().map(|frame| frame.len() - first.headers).sum();
-        let body = first.headers - TRANSPORT + payload;
-        let mut headers = first.copied();
-        let (packet, transport) = layers(&mut headers);
-        let mut packet = Ipv4Packet::new_unchecked(packet);
-        packet.set_total_len(u16::try_from(IPV4 + body).ok()?);
-        packet.fill_checksum();
-        // The kernel adds the sum of what follows.
-        let sum = first.pseudo_header(body);
-        let (gso_type, csum_offset) = if let Some(last) = last.tcp() {
-            let mut segment = TcpPacket::new_unchecked(transport);
-            segment.set_psh(last.psh());
-            segment.set_checksum(sum);
-            (Offload::GSO_TCPV4, 16)
-        } else {
-            let mut datagram = UdpPacket::new_unchecked(transport);
-            datagram.set_len(u16::try_from(body).ok()?);
-            datagram.set_checksum(sum);
-            (Offload::GSO_UDP_L4, 6)
-        };
-        let offload = Offload {
-            flags: Offload::NEEDS_CSUM,
-            gso_type,
-            hdr_len: u16::try_from(first.headers).ok()?,
-            gso_size: u16::try_from(first.payload().len()).ok()?,
-            csum_start: TRANSPORT as u16,
-            csum_offset,
-        };
-        Some(Self {
-            offload,
-            headers,
-            len: first.headers,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -261,11 +261,7 @@ impl Tap {
 
     /// Octets in front of each frame.
     fn header(&self) -> usize {
-        if self.joins == Joins::default() {
-            0
-        } else {
-            Offload::BYTES
-        }
+        if self.joins.any() { Offload::BYTES } else { 0 }
     }
 
     fn write(&mut self, parts: &[IoSlice<'_>]) -> Sent {
@@ -305,9 +301,9 @@ impl Net for Tap {
     }
 
     fn send_burst(&mut self, burst: &Burst<'_>) -> Sent {
-        match burst.frames() {
-            [frame] => self.send(frame),
-            _ => self.write(&burst.parts()),
+        match (burst.joined(), burst.frames().first()) {
+            (Some(parts), _) => self.write(&parts),
+            (None, frame) => frame.map_or(Sent::Dropped, |frame| self.send(frame)),
         }
     }
 
@@ -315,20 +311,18 @@ impl Net for Tap {
         if self.state == State::Gone {
             return Received::Nothing;
         }
-        let mut offload = [0; Offload::BYTES];
-        let header = offload.get_mut(..self.header()).unwrap_or_default();
+        let mut offload = Offload::NONE;
+        let header = offload.as_mut_bytes().get_mut(..self.header());
         // The byte too many shows a frame too long, which the kernel would cut without a word.
         let mut too_many = [0];
         let mut parts = [
-            IoSliceMut::new(header),
+            IoSliceMut::new(header.unwrap_or_default()),
             IoSliceMut::new(into),
             IoSliceMut::new(&mut too_many),
         ];
         match readv(&self.fd, &mut parts).map(|bytes| bytes.saturating_sub(self.header())) {
             // One that came while the kernel was asked what it takes may lack its checksum, or be of many segments.
-            Ok(bytes) if FRAME_BYTES.contains(&bytes) && Offload::is_whole(&offload) => {
-                Received::Frame(bytes)
-            }
+            Ok(bytes) if FRAME_BYTES.contains(&bytes) && offload.is_whole() => Received::Frame(bytes),
             Ok(_) => Received::Dropped,
             Err(errno) => {
                 self.judge(errno);

@@ -1,5 +1,5 @@
 //! What is joined and what is not, and that cutting what was joined gives the frames there were. [`cut`] does what the kernel
-//! does (net/ipv4/tcp_offload.c, udp_offload.c); that a real one agrees is shown on a real bridge, in vmapp/tests/net/tap.rs.
+//! does (net/ipv4/tcp_offload.c, udp_offload.c); that a real one agrees is shown on a real bridge, in vmapp/tests/net/joined.rs.
 
 use super::*;
 use proptest::prelude::*;
@@ -7,6 +7,8 @@ use smoltcp::wire::{EthernetAddress, Ipv4Address};
 
 const ALL: Joins = Joins { tcp: true, udp: true };
 const FULL: usize = 1448;
+/// Octets of TCP's options.
+const OPTIONS: usize = 12;
 const ADDRESSES: [Ipv4Address; 2] = [Ipv4Address::new(10, 0, 0, 1), Ipv4Address::new(10, 0, 0, 2)];
 
 /// What a test may choose of a frame.
@@ -18,8 +20,6 @@ struct Choice {
     dont_frag: bool,
     seq: i32,
     psh: bool,
-    /// Octets of TCP's options, times 4.
-    options: u8,
     payload: usize,
 }
 
@@ -32,17 +32,12 @@ impl Choice {
             dont_frag: false,
             seq: (number * FULL) as i32,
             psh: false,
-            options: 3,
             payload: FULL,
         }
     }
 
     fn frame(&self) -> Vec<u8> {
-        let transport = if self.udp {
-            UDP
-        } else {
-            20 + 4 * usize::from(self.options)
-        };
+        let transport = if self.udp { UDP } else { 20 + OPTIONS };
         let mut frame = vec![0; TRANSPORT + transport + self.payload];
         for (octet, value) in frame.iter_mut().rev().take(self.payload).zip(self.seq as usize..) {
             *octet = (value * 7) as u8;
@@ -103,21 +98,12 @@ fn sign(frame: &mut [u8]) {
 
 /// What is written for a burst: the header in front, and the frame.
 fn written(burst: &Burst<'_>) -> (Offload, Vec<u8>) {
-    let all = burst
-        .parts()
-        .iter()
-        .flat_map(|part| part.to_vec())
-        .collect::<Vec<_>>();
-    let word = |at: usize| u16::from_le_bytes([all[at], all[at + 1]]);
-    let offload = Offload {
-        flags: all[0],
-        gso_type: all[1],
-        hdr_len: word(2),
-        gso_size: word(4),
-        csum_start: word(6),
-        csum_offset: word(8),
+    let Some(parts) = burst.joined() else {
+        return (Offload::NONE, burst.frames()[0].clone());
     };
-    (offload, all[Offload::BYTES..].to_vec())
+    let all = parts.iter().flat_map(|part| part.to_vec()).collect::<Vec<_>>();
+    let (offload, frame) = Offload::read_from_prefix(&all).expect("an offload");
+    (offload, frame.to_vec())
 }
 
 /// The segments of what was written.
