@@ -1,15 +1,22 @@
 //! Two files of records, an old and a new: what differs between them, and what only seems to.
 //!
-//! Values are paired by key and name. A value's spread is the whole range of its repeats, old and new added and a quarter more
-//! ([`MARGIN`]), as a share of the larger median, and never less than a floor, for two runs on one host differ by more than two
-//! repeats of one run do. Only medians farther apart are called different; of a value measured once nothing is claimed.
+//! Values are paired by key and name. Medians are called different only if they are farther apart than all of this explains,
+//! each as a share of the larger median:
+//!
+//! - the *spread*: the ranges of the old and the new repeats, added and a quarter more ([`MARGIN`]); the usual one of this value
+//!   under this workload, whatever the configuration and the sizes ([`Kind`]), if that is more, for three repeats may lie
+//!   together by chance; and never less than a floor;
+//! - for a value with time in it, the *host*: what nine in ten of such values of machines that are not ours have moved. Nothing of
+//!   ours is in them, so it is what the host does between two runs.
+//!
+//! Of a value measured once nothing is claimed.
 
 use crate::Outcome;
 use crate::record::{Better, Key, Record, Value, read};
 use crate::report::table;
 use crate::stats::{Spread, digits};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// What the command line says.
@@ -60,17 +67,41 @@ struct Pair<'a> {
     key: &'a Key,
     name: &'a str,
     unit: &'a str,
+    better: Better,
     old: Spread,
     new: Spread,
-    /// New over old; `None`: one of them is zero.
-    ratio: Option<f64>,
+}
+
+/// A pair that has been judged.
+#[derive(Debug)]
+struct Judged<'a> {
+    pair: Pair<'a>,
     /// What the medians may be apart, as a share of the larger.
-    spread: f64,
+    allowed: f64,
     verdict: Verdict,
 }
 
-/// What the machines are called whose figures are our own; *host* is that of the crossing's.
-const OURS: [&str; 3] = ["worldswitch", "Worldswitch interp", "host"];
+/// Values whose repeats scatter alike: of one bench, machine and engine, under one workload with its numbers left out, of one
+/// name.
+type Kind<'a> = (&'a str, &'a str, &'a str, String, &'a str);
+
+/// How far values may be apart.
+#[derive(Debug)]
+struct Measure<'a> {
+    floor: f64,
+    usual: BTreeMap<Kind<'a>, f64>,
+    /// `None`: the files have no value with time in it of a machine that is not ours.
+    host: Option<f64>,
+}
+
+/// What the machines are called whose figures are our own.
+const OURS: [&str; 2] = ["worldswitch", "Worldswitch interp"];
+
+/// Units with no time in them: counts, sizes, shares of counts. The host's speed is not in these.
+const COUNTS: [&str; 7] = ["a frame", "a message", "frames", "share", "ratio", "of 20", "MiB"];
+
+/// The share of the foreign values that the host's movement covers.
+const NINE_IN_TEN: f64 = 0.9;
 
 /// Prints the comparison.
 pub fn run(options: &Options) -> Outcome<()> {
@@ -80,16 +111,13 @@ pub fn run(options: &Options) -> Outcome<()> {
 }
 
 fn compare(old: &[Record], new: &[Record], floor: f64, all: bool) -> String {
-    let mut pairs = pairs(old, new, floor);
-    pairs.retain(|pair| all || pair.verdict != Verdict::Other);
-    let lonely = |of: &[Record], other: &[Record]| {
-        let missing = of
-            .iter()
-            .filter(|record| !other.iter().any(|there| there.key == record.key));
-        missing.count()
-    };
-    let count = |verdict| pairs.iter().filter(|pair| pair.verdict == verdict).count();
-    let rows: Vec<Vec<String>> = pairs.iter().map(Pair::row).collect();
+    let pairs = pairs(old, new);
+    let measure = Measure::of(&pairs, floor);
+    let mut judged: Vec<Judged<'_>> = pairs.into_iter().map(|pair| measure.judge(pair)).collect();
+    judged.sort_by(Judged::worst_first);
+    judged.retain(|judged| all || judged.verdict != Verdict::Other);
+    let rows: Vec<Vec<String>> = judged.iter().map(Judged::row).collect();
+    let count = |verdict| judged.iter().filter(|judged| judged.verdict == verdict).count();
     let host = |records: &[Record]| {
         records
             .first()
@@ -97,41 +125,32 @@ fn compare(old: &[Record], new: &[Record], floor: f64, all: bool) -> String {
     };
     format!(
         "old: {}\nnew: {}\n\n{}\n{} values: {} worse, {} better, {} within the spread, {} measured once. Points only in the old file: \
-         {}, only in the new: {}.\n{}",
+         {}, only in the new: {}.\n{}\n",
         host(old),
         host(new),
         table(
             &["what", "value", "old", "new", "new/old", "spread", "verdict"],
             &rows
         ),
-        pairs.len(),
+        judged.len(),
         count(Verdict::Worse),
         count(Verdict::Better),
         count(Verdict::Within),
         count(Verdict::Once),
         lonely(old, new),
         lonely(new, old),
-        the_host(&pairs)
+        measure.the_host(),
     )
 }
 
-/// What differs of machines that are not ours: nothing we have changed is in them, so it is the host that has.
-fn the_host(pairs: &[Pair<'_>]) -> String {
-    let differs = |pair: &&Pair<'_>| [Verdict::Worse, Verdict::Better].contains(&pair.verdict);
-    let others = pairs
-        .iter()
-        .filter(differs)
-        .filter(|pair| !OURS.contains(&pair.key.machine.as_str()));
-    match others.count() {
-        0 => String::new(),
-        count => format!(
-            "{count} of those that differ are of machines that are not ours: the host was another in the two runs, for ours too.\n"
-        ),
-    }
+/// How many points of the one the other has not.
+fn lonely(of: &[Record], other: &[Record]) -> usize {
+    let there: BTreeSet<&Key> = other.iter().map(|record| &record.key).collect();
+    of.iter().filter(|record| !there.contains(&record.key)).count()
 }
 
-/// All values in both, what got worse first, and of that what got worst.
-fn pairs<'a>(old: &'a [Record], new: &'a [Record], floor: f64) -> Vec<Pair<'a>> {
+/// All values in both.
+fn pairs<'a>(old: &[Record], new: &'a [Record]) -> Vec<Pair<'a>> {
     let before: BTreeMap<&Key, &Record> = old.iter().map(|record| (&record.key, record)).collect();
     let mut pairs = Vec::new();
     for record in new {
@@ -141,53 +160,140 @@ fn pairs<'a>(old: &'a [Record], new: &'a [Record], floor: f64) -> Vec<Pair<'a>> 
         for value in &record.values {
             let same = |other: &&Value| other.name == value.name && other.unit == value.unit;
             let other = earlier.values.iter().find(same);
-            pairs.extend(other.and_then(|other| Pair::of(&record.key, other, value, floor)));
+            pairs.extend(other.and_then(|other| Pair::of(&record.key, other, value)));
         }
     }
-    pairs.sort_by(|a, b| {
-        let size = |pair: &Pair| pair.ratio.map_or(f64::MAX, |ratio| ratio.ln().abs());
-        a.verdict
-            .cmp(&b.verdict)
-            .then(size(b).partial_cmp(&size(a)).unwrap_or(Ordering::Equal))
-    });
     pairs
 }
 
 impl<'a> Pair<'a> {
-    fn of(key: &'a Key, old: &Value, new: &'a Value, floor: f64) -> Option<Self> {
-        let (before, after) = (Spread::of(old.repeats.clone())?, Spread::of(new.repeats.clone())?);
-        let ratio = (before.median > 0.0 && after.median > 0.0).then(|| after.median / before.median);
-        let larger = before.median.abs().max(after.median.abs());
-        let ranges = (before.max - before.min) + (after.max - after.min);
-        let spread = if larger > 0.0 {
-            (MARGIN * ranges / larger).max(floor)
-        } else {
-            floor
+    fn of(key: &'a Key, old: &Value, new: &'a Value) -> Option<Self> {
+        Some(Self {
+            key,
+            name: &new.name,
+            unit: &new.unit,
+            better: new.better,
+            old: Spread::of(old.repeats.clone())?,
+            new: Spread::of(new.repeats.clone())?,
+        })
+    }
+
+    fn larger(&self) -> f64 {
+        self.old.median.abs().max(self.new.median.abs())
+    }
+
+    /// How far the medians are apart, as a share of the larger; of two zeros not at all.
+    fn apart(&self) -> f64 {
+        let apart = (self.new.median - self.old.median).abs() / self.larger();
+        if apart.is_nan() { 0.0 } else { apart }
+    }
+
+    /// What its own repeats say it may be; `None`: they are one, or their medians zero.
+    fn spread(&self) -> Option<f64> {
+        let ranges = (self.old.max - self.old.min) + (self.new.max - self.new.min);
+        let judged = self.old.repeats.min(self.new.repeats) > 1 && self.larger() > 0.0;
+        judged.then(|| MARGIN * ranges / self.larger())
+    }
+
+    /// New over old; `None`: one of them is zero.
+    fn ratio(&self) -> Option<f64> {
+        (self.old.median > 0.0 && self.new.median > 0.0).then(|| self.new.median / self.old.median)
+    }
+
+    fn kind(&self) -> Kind<'a> {
+        let mut workload = String::new();
+        for letter in self.key.point.chars() {
+            let letter = if letter.is_ascii_digit() { '#' } else { letter };
+            if letter != '#' || !workload.ends_with('#') {
+                workload.push(letter);
+            }
+        }
+        let key = self.key;
+        (&key.bench, &key.machine, &key.engine, workload, self.name)
+    }
+
+    fn has_time(&self) -> bool {
+        !COUNTS.contains(&self.unit)
+    }
+
+    fn is_ours(&self) -> bool {
+        OURS.contains(&self.key.machine.as_str())
+    }
+}
+
+impl<'a> Measure<'a> {
+    fn of(pairs: &[Pair<'a>], floor: f64) -> Self {
+        let mut kinds: BTreeMap<Kind<'a>, Vec<f64>> = BTreeMap::new();
+        for pair in pairs {
+            kinds.entry(pair.kind()).or_default().extend(pair.spread());
+        }
+        let usual = kinds
+            .into_iter()
+            .filter_map(|(kind, spreads)| Some((kind, Spread::of(spreads)?.median)));
+        let foreign = |pair: &&Pair<'a>| {
+            !pair.is_ours() && pair.has_time() && pair.better != Better::Neither && pair.spread().is_some()
         };
-        let differs = (after.median - before.median).abs() > spread * larger;
-        let rose = after.median > before.median;
-        let verdict = match new.better {
-            _ if before.repeats < 2 || after.repeats < 2 => Verdict::Once,
-            _ if !differs => Verdict::Within,
+        let mut moved: Vec<f64> = pairs.iter().filter(foreign).map(Pair::apart).collect();
+        moved.sort_by(f64::total_cmp);
+        let nine_in_ten = (moved.len() as f64 * NINE_IN_TEN).ceil() as usize;
+        Self {
+            floor,
+            usual: usual.collect(),
+            host: nine_in_ten.checked_sub(1).and_then(|at| moved.get(at)).copied(),
+        }
+    }
+
+    fn judge(&self, pair: Pair<'a>) -> Judged<'a> {
+        let usual = self.usual.get(&pair.kind()).copied().unwrap_or(0.0);
+        let host = self.host.filter(|_| pair.has_time()).unwrap_or(0.0);
+        let allowed = pair.spread().unwrap_or(0.0).max(usual).max(self.floor) + host;
+        let rose = pair.new.median > pair.old.median;
+        let verdict = match pair.better {
+            _ if pair.old.repeats.min(pair.new.repeats) < 2 => Verdict::Once,
+            _ if pair.apart() <= allowed => Verdict::Within,
             Better::Neither => Verdict::Other,
             Better::More if rose => Verdict::Better,
             Better::Less if !rose => Verdict::Better,
             Better::More | Better::Less => Verdict::Worse,
         };
-        Some(Self {
-            key,
-            name: &new.name,
-            unit: &new.unit,
-            old: before,
-            new: after,
-            ratio,
-            spread,
+        Judged {
+            pair,
+            allowed,
             verdict,
-        })
+        }
+    }
+
+    /// What the host has to do with it.
+    fn the_host(&self) -> String {
+        match self.host {
+            Some(moved) => format!(
+                "The host: nine in ten of the values with time in them of machines that are not ours moved by at most {:.1} % between the \
+                 two runs; that is in the spread of every such value.",
+                moved * 100.0
+            ),
+            None => "The host: no machine but ours is in both files, so what the host did between the two runs is not known.".into(),
+        }
+    }
+}
+
+impl Judged<'_> {
+    /// What got worse first, and of that what got worst.
+    fn worst_first(&self, other: &Self) -> Ordering {
+        let size = |judged: &Self| judged.pair.ratio().map_or(f64::MAX, |ratio| ratio.ln().abs());
+        self.verdict
+            .cmp(&other.verdict)
+            .then(size(other).total_cmp(&size(self)))
     }
 
     fn row(&self) -> Vec<String> {
-        let key = self.key;
+        let Pair {
+            key,
+            name,
+            unit,
+            old,
+            new,
+            ..
+        } = &self.pair;
         let what = [
             &key.bench,
             &key.machine,
@@ -202,11 +308,13 @@ impl<'a> Pair<'a> {
             .collect();
         vec![
             what.join(" | "),
-            format!("{}, {}", self.name, self.unit),
-            digits(self.old.median),
-            digits(self.new.median),
-            self.ratio.map_or("-".into(), |ratio| format!("{ratio:.3}")),
-            format!("{:.1} %", self.spread * 100.0),
+            format!("{name}, {unit}"),
+            digits(old.median),
+            digits(new.median),
+            self.pair
+                .ratio()
+                .map_or("-".into(), |ratio| format!("{ratio:.3}")),
+            format!("{:.1} %", self.allowed * 100.0),
             self.verdict.text().to_owned(),
         ]
     }
@@ -238,9 +346,23 @@ mod tests {
         }
     }
 
+    fn of(machine: &str, mut record: Record) -> Record {
+        record.key.machine = machine.into();
+        record
+    }
+
+    fn verdicts(old: &[Record], new: &[Record], floor: f64) -> Vec<Verdict> {
+        let pairs = pairs(old, new);
+        let measure = Measure::of(&pairs, floor);
+        pairs
+            .into_iter()
+            .map(|pair| measure.judge(pair).verdict)
+            .collect()
+    }
+
     fn verdict(better: Better, old: &[f64], new: &[f64]) -> Verdict {
         let (old, new) = ([record("p", better, old)], [record("p", better, new)]);
-        pairs(&old, &new, 0.05)[0].verdict
+        verdicts(&old, &new, 0.05)[0]
     }
 
     #[test]
@@ -286,10 +408,10 @@ mod tests {
             record("b", Better::Less, &[0.0, 3.0, 90.0]),
             record("c", Better::Neither, &[7.0]),
         ];
-        let pairs = pairs(&records, &records, 0.0);
+        let verdicts = verdicts(&records, &records, 0.0);
         assert!(
-            pairs.iter().all(|pair| pair.verdict >= Verdict::Within),
-            "{pairs:?}"
+            verdicts.iter().all(|&verdict| verdict >= Verdict::Within),
+            "{verdicts:?}"
         );
     }
 
@@ -315,24 +437,58 @@ mod tests {
             "{text}"
         );
         assert!(at("| better") < at("| same"), "{text}");
-        assert!(!text.contains("not ours"), "{text}");
+        assert!(text.contains("is not known"), "{text}");
         let sum = "4 values: 2 worse, 1 better, 1 within the spread, 0 measured once. Points only in the old file: 1, only in the new: 0.";
         assert!(text.contains(sum), "{text}");
     }
 
     #[test]
-    fn a_peer_that_differs_tells_of_the_host() {
-        let with = |machine: &str, repeats: &[f64]| {
-            let mut record = record("p", Better::More, repeats);
-            record.key.machine = machine.into();
+    fn repeats_that_lie_together_by_chance_are_no_narrower_than_is_usual() {
+        let narrow = |point: &str| record(point, Better::More, &[100.0, 101.0, 102.0]);
+        let moved = |point: &str| record(point, Better::More, &[80.0, 81.0, 82.0]);
+        let wide = |point: &str| record(point, Better::More, &[70.0, 100.0, 130.0]);
+        let judged = |[other, another]: [&str; 2]| {
+            let old = [narrow("tcp 512"), wide(other), wide(another)];
+            let new = [moved("tcp 512"), wide(other), wide(another)];
+            verdicts(&old, &new, 0.05)[0]
+        };
+        assert_eq!(
+            judged(["tcp 1024", "tcp 16384"]),
+            Verdict::Within,
+            "the same workload"
+        );
+        assert_eq!(judged(["udp 1024", "udp 16384"]), Verdict::Worse, "another");
+    }
+
+    #[test]
+    fn what_the_host_did_to_others_is_in_the_spread_of_what_has_time_in_it() {
+        let timed = |repeats: &[f64]| record("p", Better::More, repeats);
+        let counted = |repeats: &[f64]| {
+            let mut record = record("q", Better::Less, repeats);
+            record.values[0].unit = "a frame".into();
             record
         };
-        let old = [with("qemu", &[50.0, 50.0]), with(OURS[0], &[50.0, 50.0])];
-        let new = [with("qemu", &[30.0, 30.0]), with(OURS[0], &[30.0, 30.0])];
-        let text = compare(&old, &new, 0.05, false);
-        assert!(
-            text.contains("2 worse") && text.contains("\n1 of those that differ"),
-            "{text}"
+        let old = [
+            of("qemu", timed(&[50.0, 50.0])),
+            timed(&[50.0, 50.0]),
+            counted(&[3.0, 3.0]),
+        ];
+        let slower = [
+            of("qemu", timed(&[40.0, 40.0])),
+            timed(&[40.0, 40.0]),
+            counted(&[4.0, 4.0]),
+        ];
+        // The host's fifth explains ours; a count it does not.
+        assert_eq!(
+            verdicts(&old, &slower, 0.05),
+            [Verdict::Within, Verdict::Within, Verdict::Worse]
         );
+        let ours_alone = [of("qemu", timed(&[50.0, 50.0])), timed(&[40.0, 40.0])];
+        assert_eq!(
+            verdicts(&old, &ours_alone, 0.05),
+            [Verdict::Within, Verdict::Worse]
+        );
+        let text = compare(&old, &slower, 0.05, false);
+        assert!(text.contains("moved by at most 20.0 %"), "{text}");
     }
 }

@@ -6,7 +6,6 @@
 use crate::Outcome;
 use crate::record::{Better, Key, Log, Sample};
 use crate::report::table;
-use crate::stats::Spread;
 use iced_x86::code_asm::{
     CodeAssembler, CodeLabel, eax, ebx, ecx, edx, ptr, r8, r9, rax, rbx, rcx, rdi, rdx, rsi, rsp,
 };
@@ -166,43 +165,58 @@ fn assemble(case: &Case) -> Outcome<Vec<u8>> {
     Ok(a.assemble(CODE)?)
 }
 
-/// Measures all of them; the table.
-pub fn run(log: &mut Log, quick: bool) -> Outcome<String> {
-    let repeats = if quick { 5 } else { 21 };
-    let mut rows = Vec::new();
-    for case in CASES {
-        let times = measure(case, repeats)?;
-        let instructions = (case.rounds * (case.instructions + 2)) as f64;
-        let bulk = case.name.starts_with("strings");
-        let (unit, per) = if bulk {
-            ("GB/s", (case.rounds * STRING_BYTES) as f64)
-        } else {
-            ("MIPS", instructions * 1000.0)
-        };
-        let rates: Vec<f64> = times.into_iter().map(|ns| per / ns).collect();
-        let key = Key {
+impl Case {
+    fn key(&self) -> Key {
+        Key {
             bench: "cpu".into(),
             machine: "worldswitch".into(),
             engine: "interp".into(),
             configuration: "engine alone".into(),
-            point: case.name.into(),
-        };
-        let samples = rates
-            .iter()
-            .map(|&rate| Sample::new("rate", unit, Better::More, rate));
-        log.add(&key, env!("CARGO_PKG_VERSION"), samples.collect());
-        let spread = Spread::of(rates).ok_or("no repeats")?;
-        rows.push(vec![case.name.to_owned(), spread.to_string(), unit.to_owned()]);
+            point: self.name.into(),
+        }
     }
-    Ok(format!(
+
+    /// The unit of its rate, and what a nanosecond is divided into for it.
+    fn rate(&self) -> (&'static str, f64) {
+        if self.name.starts_with("strings") {
+            ("GB/s", (self.rounds * STRING_BYTES) as f64)
+        } else {
+            ("MIPS", (self.rounds * (self.instructions + 2)) as f64 * 1000.0)
+        }
+    }
+}
+
+/// Measures all of them so many times.
+pub fn measure(log: &mut Log, repeats: usize) -> Outcome<()> {
+    for case in CASES {
+        let (unit, per) = case.rate();
+        let samples = times(case, repeats)?
+            .into_iter()
+            .map(|ns| Sample::new("rate", unit, Better::More, per / ns));
+        log.add(&case.key(), env!("CARGO_PKG_VERSION"), samples.collect());
+    }
+    Ok(())
+}
+
+/// The table of what was measured.
+pub fn section(log: &Log, repeats: usize) -> String {
+    let rate = |case: &Case| {
+        let key = case.key();
+        log.spread(&key.machine, &key.configuration, &key.point, "rate")
+            .map_or("-".into(), |rate| rate.to_string())
+    };
+    let rows = CASES
+        .iter()
+        .map(|case| vec![case.name.to_owned(), rate(case), case.rate().0.to_owned()]);
+    format!(
         "Engine `interp` with no machine around it, 64-bit guest code with paging. Medians of {repeats} repeats, smallest and \
          largest in brackets; a round is the instructions named, a DEC and a JNE.\n\n{}",
-        table(&["guest code", "rate", "unit"], &rows)
-    ))
+        table(&["guest code", "rate", "unit"], &rows.collect::<Vec<_>>())
+    )
 }
 
 /// Nanoseconds of each repeat; a first one warms up and is not told.
-fn measure(case: &Case, repeats: usize) -> Outcome<Vec<f64>> {
+fn times(case: &Case, repeats: usize) -> Outcome<Vec<f64>> {
     let memory = Arc::new(GuestMemory::new(MEMORY)?);
     memory.write(CODE, &assemble(case)?)?;
     identity_map(&memory)?;

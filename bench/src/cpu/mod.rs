@@ -7,13 +7,22 @@ use crate::Outcome;
 use crate::machines::media::root;
 use crate::record::{self, Log};
 use crate::report::write_section;
+use programs::Programs;
 
-/// Measures everything and reports it.
+/// Measures everything and reports it. A run is so many rounds of everything, so that what the host does meanwhile is in
+/// every value's spread.
 pub fn run(quick: bool) -> Outcome<()> {
     let mut log = Log::new();
     println!("{}\n", log.host);
-    let loops = loops::run(&mut log, quick)?;
-    let programs = programs::run(&mut log, quick)?;
+    let (rounds, repeats, seconds) = if quick { (1, 5, 0.1) } else { (3, 7, 0.5) };
+    let mut programs = Programs::new()?;
+    for round in 1..=rounds {
+        eprintln!("cpu: round {round} of {rounds}");
+        loops::measure(&mut log, repeats)?;
+        programs.measure(&mut log, seconds)?;
+    }
+    let loops = loops::section(&log, rounds * repeats);
+    let programs = programs.section(&log);
     let section = format!("## CPU\n\nHost: {}.\n\n{loops}\n{programs}", log.host);
     println!("{section}");
     log.write(&record::folder(quick).join("cpu.jsonl"))?;

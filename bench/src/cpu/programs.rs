@@ -20,35 +20,49 @@ const KERNELS: [(&str, &str); 9] = [
     ("page-faults", "256 fresh pages"),
 ];
 
-/// Measures all of them; the table.
-pub fn run(log: &mut Log, quick: bool) -> Outcome<String> {
-    let media = Media::make()?;
-    let (makers, left_out) = makers(&media)?;
-    let guest = Guest {
-        cable: Cable::Nat,
-        settings: Vec::new(),
-        disk: None,
-    };
-    let (rounds, seconds) = if quick { (1, 0.1) } else { (3, 0.5) };
-    let mut sums = Vec::new();
-    for round in 1..=rounds {
-        eprintln!("cpu: programs, round {round} of {rounds}");
-        let native = start_native(Ipv4Addr::LOCALHOST, |agent| agent)?;
-        kernels(log, native, ["native", "native"], "", seconds, &mut sums)?;
-        for maker in &makers {
-            let (machine, engine) = maker.names();
-            let running = maker.start(&guest, &media)?;
-            kernels(
-                log,
-                running,
-                [machine, engine],
-                &maker.version(),
-                seconds,
-                &mut sums,
-            )?;
-        }
+/// What runs the programs, and what they computed so far.
+pub struct Programs {
+    media: Media,
+    makers: Vec<Maker>,
+    left_out: Vec<String>,
+    sums: Vec<(&'static str, f64)>,
+}
+
+impl Programs {
+    /// Everybody who can run them here.
+    pub fn new() -> Outcome<Self> {
+        let media = Media::make()?;
+        let (makers, left_out) = makers(&media)?;
+        Ok(Self {
+            media,
+            makers,
+            left_out,
+            sums: Vec::new(),
+        })
     }
-    Ok(section(log, &makers, &left_out))
+
+    /// Measures all of them on every machine, so many seconds each.
+    pub fn measure(&mut self, log: &mut Log, seconds: f64) -> Outcome<()> {
+        let guest = Guest {
+            cable: Cable::Nat,
+            settings: Vec::new(),
+            disk: None,
+        };
+        let native = start_native(Ipv4Addr::LOCALHOST, |agent| agent)?;
+        kernels(log, native, ["native", "native"], "", seconds, &mut self.sums)?;
+        for maker in &self.makers {
+            let (machine, engine) = maker.names();
+            let running = maker.start(&guest, &self.media)?;
+            let version = maker.version();
+            kernels(log, running, [machine, engine], &version, seconds, &mut self.sums)?;
+        }
+        Ok(())
+    }
+
+    /// The table of what was measured.
+    pub fn section(&self, log: &Log) -> String {
+        section(log, &self.makers, &self.left_out)
+    }
 }
 
 /// One machine's kernels, once. What they compute must be what they compute everywhere.

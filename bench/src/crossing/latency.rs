@@ -9,10 +9,13 @@ use nix::unistd::pipe;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// One row of the table.
 pub struct Case {
+    /// Whose it is: ours, or the host's to compare with.
+    pub machine: &'static str,
     /// Its name in the report.
     pub name: &'static str,
     how: How,
@@ -25,6 +28,7 @@ enum How {
     Seqpacket,
     Eventfd,
     Futex,
+    Word,
 }
 
 /// What is measured.
@@ -48,17 +52,22 @@ pub const CASES: &[Case] = &[
     case("futex (std park)", How::Futex),
     case("pipe", How::Pipe),
     case("Unix socket (SEQPACKET)", How::Seqpacket),
+    case("word in shared memory, spinning", How::Word),
 ];
 
 const fn case(name: &'static str, how: How) -> Case {
-    Case { name, how }
+    let machine = match how {
+        How::Ring(_) | How::Call(_) => "worldswitch",
+        How::Pipe | How::Seqpacket | How::Eventfd | How::Futex | How::Word => "host",
+    };
+    Case { machine, name, how }
 }
 
 /// Nanoseconds of each repeat of a case; `None` where it makes no sense: two that spin on one core only wait for the scheduler.
 pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Vec<f64>>> {
     let one_way = |round_trips: Vec<f64>| round_trips.into_iter().map(|ns| ns / 2.0).collect();
     let repeats = match case.how {
-        How::Ring(Waiting::Spin) if cores.shared() => return Ok(None),
+        How::Ring(Waiting::Spin) | How::Word if cores.shared() => return Ok(None),
         How::Ring(waiting) => {
             let (mut end, _peer) = RingEnd::stream(cores, waiting, Task::Echo)?;
             repeat(effort, || {
@@ -78,7 +87,8 @@ pub fn measure(case: &Case, cores: Cores, effort: Effort) -> Outcome<Option<Vec<
                 Ok(())
             })?
         }
-        How::Futex => futex(cores, effort).map(one_way)?,
+        How::Futex => in_turns(cores, effort, std::thread::park, Thread::unpark).map(one_way)?,
+        How::Word => in_turns(cores, effort, std::hint::spin_loop, |_| {}).map(one_way)?,
         How::Pipe | How::Seqpacket | How::Eventfd => {
             let (mut end, _peer) = descriptors(&case.how, cores)?;
             repeat(effort, || {
@@ -130,8 +140,9 @@ fn descriptors(how: &How, cores: Cores) -> Outcome<(BytesEnd, Peer)> {
     BytesEnd::with_peer(cores, ours, theirs, len, Task::Echo)
 }
 
-/// Two threads that park and unpark each other: on Linux one futex wait and one futex wake each way.
-fn futex(cores: Cores, effort: Effort) -> Outcome<Vec<f64>> {
+/// Two threads that take turns at a word, and wait and wake as told; parking is on Linux one futex wait and one futex wake
+/// each way.
+fn in_turns(cores: Cores, effort: Effort, wait: fn(), wake: fn(&Thread)) -> Outcome<Vec<f64>> {
     bind(&[cores.ours])?;
     let turn = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
@@ -143,9 +154,9 @@ fn futex(cores: Cores, effort: Effort) -> Outcome<Vec<f64>> {
             while !done.load(Ordering::Acquire) {
                 if turn.load(Ordering::Acquire) % 2 == 1 {
                     turn.fetch_add(1, Ordering::AcqRel);
-                    us.unpark();
+                    wake(&us);
                 } else {
-                    std::thread::park();
+                    wait();
                 }
             }
             bound
@@ -153,9 +164,9 @@ fn futex(cores: Cores, effort: Effort) -> Outcome<Vec<f64>> {
     });
     let repeats = repeat(effort, || {
         turn.fetch_add(1, Ordering::AcqRel);
-        other.thread().unpark();
+        wake(other.thread());
         while turn.load(Ordering::Acquire) % 2 == 1 {
-            std::thread::park();
+            wait();
         }
         Ok(())
     });
@@ -163,6 +174,6 @@ fn futex(cores: Cores, effort: Effort) -> Outcome<Vec<f64>> {
     other.thread().unpark();
     match other.join() {
         Ok(true) => repeats,
-        _ => Err("the futex measurement's other thread failed".into()),
+        _ => Err("the other thread of the measurement failed".into()),
     }
 }

@@ -1,7 +1,8 @@
 //! The crossing against its alternatives: latency of one hand-over, cost of a synchronous call, throughput of a stream.
 //!
-//! Two processes, as in the product, each bound to a core (the futex, which std offers within a process only, has two
-//! threads). Every case runs with both on one core, where one must sleep for the other to run, and on two.
+//! Two processes, as in the product, each bound to a core (the futex, which std offers within a process only, and the bare word
+//! have two threads). Every case runs with both on one core, where one must sleep for the other to run, and on two. A run is
+//! so many rounds of all cases, so that what the host does meanwhile is in every case's spread.
 
 mod latency;
 pub mod peer;
@@ -11,7 +12,6 @@ use crate::Outcome;
 use crate::host::Host;
 use crate::record::{self, Better, Key, Log, Sample};
 use crate::report::{table, write_section};
-use crate::stats::Spread;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -31,9 +31,10 @@ impl Cores {
     }
 }
 
-/// How long a case is measured.
+/// How long a case is measured in one round.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
+    rounds: usize,
     repeats: usize,
     /// Of one repeat of a latency.
     repeat: Duration,
@@ -45,13 +46,15 @@ impl Effort {
     fn new(quick: bool) -> Self {
         if quick {
             Self {
+                rounds: 1,
                 repeats: 5,
                 repeat: Duration::from_millis(10),
                 messages: 10_000,
             }
         } else {
             Self {
-                repeats: 15,
+                rounds: 3,
+                repeats: 5,
                 repeat: Duration::from_millis(50),
                 messages: 50_000,
             }
@@ -65,48 +68,22 @@ pub fn run(quick: bool) -> Outcome<()> {
     println!("{}\n", log.host);
     let effort = Effort::new(quick);
     let placements = placements()?;
-    let mut rows = Vec::new();
-    for case in latency::CASES {
-        let mut row = vec![case.name.to_owned()];
-        for &cores in &placements {
-            row.push(match latency::measure(case, cores, effort)? {
-                Some(repeats) => {
-                    let samples = repeats
-                        .iter()
-                        .map(|&ns| Sample::new("one way", "ns", Better::Less, ns));
-                    log.add(&key(case.name, cores), "", samples.collect());
-                    told(repeats)
-                }
-                None => "-".to_owned(),
-            });
-        }
-        rows.push(row);
+    for round in 1..=effort.rounds {
+        eprintln!("crossing: round {round} of {}", effort.rounds);
+        measure(&mut log, &placements, effort)?;
     }
-    let latencies = table(&heads(&placements, "one way, ns"), &rows);
-
-    let mut rows = Vec::new();
-    for case in throughput::CASES {
-        let mut row = vec![case.name.to_owned()];
-        for &cores in &placements {
-            row.push(match throughput::measure(case, cores, effort)? {
-                Some(flow) => {
-                    let samples = flow
-                        .each
-                        .iter()
-                        .map(|&ns| Sample::new("a message", "ns", Better::Less, ns));
-                    let doorbells = flow
-                        .doorbells
-                        .map(|count| Sample::new("doorbells", "a message", Better::Neither, count));
-                    log.add(&key(case.name, cores), "", samples.chain(doorbells).collect());
-                    let doorbells = flow.doorbells.map_or(String::new(), |n| format!("; {n:.3}"));
-                    format!("{}{doorbells}", told(flow.each))
-                }
-                None => "-".to_owned(),
-            });
-        }
-        rows.push(row);
-    }
-    let streams = table(&heads(&placements, "ns a message; doorbells a message"), &rows);
+    let latencies = rows(
+        &log,
+        &placements,
+        latency::CASES.iter().map(|case| (case.machine, case.name)),
+    );
+    let latencies = table(&heads(&placements, "one way, ns"), &latencies);
+    let streams = rows(
+        &log,
+        &placements,
+        throughput::CASES.iter().map(|case| (case.machine, case.name)),
+    );
+    let streams = table(&heads(&placements, "ns a message; doorbells a message"), &streams);
 
     let section = section(&log.host, effort, &latencies, &streams);
     println!("{section}");
@@ -122,18 +99,68 @@ pub fn run(quick: bool) -> Outcome<()> {
     Ok(())
 }
 
-fn key(case: &str, cores: Cores) -> Key {
+/// Every case in every place, so often as a round has repeats.
+fn measure(log: &mut Log, placements: &[Cores], effort: Effort) -> Outcome<()> {
+    for case in latency::CASES {
+        for &cores in placements {
+            let Some(repeats) = latency::measure(case, cores, effort)? else {
+                continue;
+            };
+            let samples = repeats
+                .into_iter()
+                .map(|ns| Sample::new("one way", "ns", Better::Less, ns));
+            log.add(&key(case.machine, case.name, cores), "", samples.collect());
+        }
+    }
+    for case in throughput::CASES {
+        for &cores in placements {
+            let Some(flow) = throughput::measure(case, cores, effort)? else {
+                continue;
+            };
+            let samples = flow
+                .each
+                .into_iter()
+                .map(|ns| Sample::new("a message", "ns", Better::Less, ns));
+            let doorbells = flow
+                .doorbells
+                .map(|count| Sample::new("doorbells", "a message", Better::Neither, count));
+            let samples = samples.chain(doorbells);
+            log.add(&key(case.machine, case.name, cores), "", samples.collect());
+        }
+    }
+    Ok(())
+}
+
+/// A table's rows: a case each, its values in every place.
+fn rows<'a>(
+    log: &Log,
+    placements: &[Cores],
+    cases: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<Vec<String>> {
+    let told = |machine, name, cores| {
+        let Key { configuration, .. } = key(machine, name, cores);
+        let spread = |value| log.spread(machine, &configuration, name, value);
+        let doorbells = spread("doorbells").map_or(String::new(), |count| format!("; {:.3}", count.median));
+        spread("one way")
+            .or_else(|| spread("a message"))
+            .map_or("-".into(), |time| format!("{time}{doorbells}"))
+    };
+    cases
+        .map(|(machine, name)| {
+            let places = placements.iter().map(|&cores| told(machine, name, cores));
+            [name.to_owned()].into_iter().chain(places).collect()
+        })
+        .collect()
+}
+
+fn key(machine: &str, case: &str, cores: Cores) -> Key {
     Key {
         bench: "crossing".into(),
-        machine: "host".into(),
+        machine: machine.into(),
         engine: "native".into(),
         configuration: if cores.shared() { "one core" } else { "two cores" }.into(),
         point: case.into(),
     }
-}
-
-fn told(repeats: Vec<f64>) -> String {
-    Spread::of(repeats).map_or("-".into(), |spread| spread.to_string())
 }
 
 fn heads(placements: &[Cores], what: &'static str) -> Vec<&'static str> {
@@ -150,14 +177,17 @@ fn section(host: &Host, effort: Effort, latencies: &str, streams: &str) -> Strin
     format!(
         "## Crossing\n\n\
          Host: {host}.\n\
-         Two processes bound to their cores (futex: two threads). Medians of {} repeats, best and worst in brackets.\n\n\
-         Latency: half a round trip of {} bytes (eventfd, futex: of a count). *spinning*: both sides look all the time;\n\
+         Two processes bound to their cores (futex, word: two threads). Medians of {} rounds of {} repeats, best and worst in\n\
+         brackets.\n\n\
+         Latency: half a round trip of {} bytes (eventfd, futex: of a count; word: of a cache line, the limit of what spins).\n\
+         *spinning*: both sides look all the time;\n\
          *sleeping*: both sleep at once when they run dry; *spin, then sleep*: the product's default. A synchronous call is\n\
          a whole round trip, request to answer.\n\n\
          {latencies}\n\
          Throughput: a stream in one direction, one publication a message unless said. Sleeping rings also say how many\n\
          doorbells a message took.\n\n\
          {streams}",
+        effort.rounds,
         effort.repeats,
         peer::PAYLOAD,
     )

@@ -13,6 +13,8 @@ const FRAME: usize = 1514;
 
 /// One row of the table.
 pub struct Case {
+    /// Whose it is: ours, or the host's to compare with.
+    pub machine: &'static str,
     /// Its name in the report.
     pub name: &'static str,
     how: How,
@@ -55,28 +57,25 @@ pub const CASES: &[Case] = &[
     ring("ring, 64 bytes, notify = select", Waiting::Select, PAYLOAD, 1),
     ring("ring, 1514 bytes, spinning", Waiting::Spin, FRAME, 1),
     ring("ring, 1514 bytes, spin, then sleep", SPIN_SLEEP, FRAME, 1),
-    Case {
-        name: "pipe, 64 bytes",
-        how: How::Pipe(PAYLOAD),
-    },
-    Case {
-        name: "pipe, 1514 bytes",
-        how: How::Pipe(FRAME),
-    },
-    Case {
-        name: "Unix socket (SEQPACKET), 64 bytes",
-        how: How::Seqpacket(PAYLOAD),
-    },
-    Case {
-        name: "Unix socket (SEQPACKET), 1514 bytes",
-        how: How::Seqpacket(FRAME),
-    },
+    of_the_host("pipe, 64 bytes", How::Pipe(PAYLOAD)),
+    of_the_host("pipe, 1514 bytes", How::Pipe(FRAME)),
+    of_the_host("Unix socket (SEQPACKET), 64 bytes", How::Seqpacket(PAYLOAD)),
+    of_the_host("Unix socket (SEQPACKET), 1514 bytes", How::Seqpacket(FRAME)),
 ];
 
 const fn ring(name: &'static str, waiting: Waiting, len: usize, batch: u32) -> Case {
     Case {
+        machine: "worldswitch",
         name,
         how: How::Ring { waiting, len, batch },
+    }
+}
+
+const fn of_the_host(name: &'static str, how: How) -> Case {
+    Case {
+        machine: "host",
+        name,
+        how,
     }
 }
 
