@@ -6,7 +6,8 @@
 //! An instruction that asked the chipset is run again, alone, when the answer is there (`Interp::step`); nothing can
 //! be injected in between ([`View::interruptible`] says so).
 
-use super::trace::{Kept, TraceCache, build};
+use super::alone::Alone;
+use super::trace::{Kept, TraceCache};
 use crate::engine::soft::cpu::{Cpu, Fault, Leave, vector};
 use crate::engine::soft::deliver::Undelivered;
 use crate::engine::soft::flags::{IF, RF, TF};
@@ -40,6 +41,7 @@ pub struct Interp<O> {
     /// What it looks at from time to time.
     pub outside: O,
     cache: TraceCache,
+    alone: Alone,
     want_window: bool,
     /// An NMI waits that the vCPU could not take when it was entered.
     nmi_may_wait: bool,
@@ -57,6 +59,7 @@ impl<O: Outside> Interp<O> {
             cpu,
             outside,
             cache: TraceCache::default(),
+            alone: Alone::default(),
             want_window: false,
             nmi_may_wait: false,
             asked: Asked::Nothing,
@@ -245,7 +248,7 @@ impl<O: Outside> Interp<O> {
         self.asked = Asked::Nothing;
     }
 
-    /// Runs the one instruction at rip, from a trace of its own that is not kept, with its debug traps.
+    /// Runs the one instruction at rip, alone, with its debug traps.
     fn step(&mut self) -> Result<(), Exit> {
         let again = self.asked != Asked::Nothing;
         let stepped = self.cpu.flags.others & TF != 0;
@@ -262,31 +265,24 @@ impl<O: Outside> Interp<O> {
                 self.cpu.debug_hits = hits;
             }
         }
-        let linear = self.cpu.code_address(self.cpu.rip);
-        let built = match self.cpu.fetch_address(linear) {
-            Ok(phys) => build(&mut self.cpu, linear, phys, 1),
-            Err(leave) => Err(leave),
-        };
-        let trace = match built {
-            Ok(trace) => trace,
+        let ops = match self.alone.at_rip(&mut self.cpu) {
+            Ok(ops) => ops,
             Err(leave) => return self.left(leave, 0, false),
         };
-        self.cpu.trace_page = trace.phys;
         // In no trace that is kept, it may overwrite any code, its own included.
         self.cpu.alone = true;
-        let result = trace
-            .ops
-            .iter()
-            .try_for_each(|op| (op.run)(&mut self.cpu, op).map_err(|leave| (leave, op)));
+        let result = ops.iter().try_for_each(|op| {
+            (op.run)(&mut self.cpu, op).map_err(|leave| (leave, op.offset, usize::from(op.segment) == SS))
+        });
         self.cpu.alone = false;
         self.instructions += 1;
         match result {
-            Ok(()) | Err((Leave::Jump, _)) => {
+            Ok(()) | Err((Leave::Jump, ..)) => {
                 self.over();
                 self.trap(stepped && !self.cpu.step_taken_over)
             }
-            Err((Leave::Restart, _)) => Err(Exit::Failed("an instruction met its own trace".into())),
-            Err((leave, op)) => self.left(leave, op.offset, usize::from(op.segment) == SS),
+            Err((Leave::Restart, ..)) => Err(Exit::Failed("an instruction met its own trace".into())),
+            Err((leave, offset, stack)) => self.left(leave, offset, stack),
         }
     }
 

@@ -33,9 +33,9 @@ const MOST_KEPT: usize = 2 << 20;
 const JUMPS: usize = 8192;
 /// Links of a trace. Its end and the last branches before it have one each; most traces have no more.
 const LINKS: usize = 4;
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Longest instruction.
-const LONGEST: usize = 15;
+pub(super) const LONGEST: usize = 15;
 
 /// A run of operations; the last one always leaves it.
 pub struct Trace {
@@ -44,7 +44,7 @@ pub struct Trace {
     /// Physical address of the first byte.
     pub phys: u64,
     /// The physical page the last instruction reaches into, if it crosses.
-    second: Option<u64>,
+    pub(super) second: Option<u64>,
     /// What followed when it was left last, by how many operations were left out, folded.
     links: [Cell<Jump>; LINKS],
 }
@@ -233,10 +233,7 @@ impl TraceCache {
         }
         self.kept += trace.ops.len();
         let place = (trace.phys, cpu.mode);
-        let bytes = trace
-            .ops
-            .last()
-            .map_or(0, |op| u64::from(op.offset) + u64::from(op.len));
+        let bytes = bytes(&trace.ops) as u64;
         let in_page = bytes.min(PAGE - trace.phys % PAGE);
         for (at, len) in [(Some(trace.phys), in_page), (trace.second, bytes - in_page)] {
             if let Some(at) = at {
@@ -286,8 +283,14 @@ fn next_page(cpu: &Cpu, linear: u64) -> u64 {
     cpu.wrap((linear & !(PAGE - 1)).wrapping_add(PAGE))
 }
 
+/// How many bytes of code a trace's operations are.
+pub(super) fn bytes(ops: &[Op]) -> usize {
+    ops.last()
+        .map_or(0, |op| usize::from(op.offset) + usize::from(op.len))
+}
+
 /// Decodes and compiles from `linear`, which lies at `phys`: at most `most` operations.
-pub fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> {
+pub(super) fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> {
     let in_page = (PAGE - phys % PAGE) as usize;
     let mut bytes = [0; MOST_BYTES as usize + LONGEST];
     let have = in_page.min(bytes.len());

@@ -179,6 +179,34 @@ fn code_of_another_trace_page_or_writer_is_dropped_when_it_is_written() {
 }
 
 #[test]
+fn an_instruction_that_runs_alone_is_the_one_that_lies_there_now() {
+    // Behind STI an instruction runs alone: sti; mov al, 1; out 0x80, al; cli; jmp back.
+    let code = |operand| [0xfb, 0xb0, operand, 0xe6, 0x80, 0xfa, 0xeb, 0xf8];
+    // The second one's operand is in the next page.
+    let places = [CODE + 0x1fe, CODE + 0xffe];
+    let mut rig = Rig::with_bytes(&[]);
+    for at in places {
+        rig.memory.write(at, &code(1)).unwrap();
+        rig.load(|state| state.rip = at);
+        assert_eq!((rig.out(), rig.out()), (1, 1));
+        rig.memory.write(at + 2, &[7]).unwrap();
+        assert_eq!((rig.out(), rig.out()), (7, 7), "at {at:x}");
+    }
+    rig.memory.write(places[0], &code(0)).unwrap();
+    rig.load(|state| state.rip = places[0]);
+    assert_eq!((rig.out(), rig.out()), (0, 0), "after one that crosses pages");
+}
+
+#[test]
+fn an_instruction_that_runs_alone_is_decoded_for_the_mode() {
+    // sti; then add al, 2 with a prefix, or dec eax and add al, 2; out 0x80, al.
+    let mut rig = Rig::with_bytes(&[0xfb, 0x48, 0x04, 0x02, 0xe6, 0x80]);
+    assert_eq!(rig.out(), 2);
+    rig.engine.load(&CpuState::flat32(CODE as u32)).unwrap();
+    assert_eq!(rig.out(), 1);
+}
+
+#[test]
 fn a_link_to_a_trace_ends_when_its_code_is_written() {
     let far = CODE + 0x3000;
     let mut rig = Rig::new(|a| {
