@@ -7,6 +7,7 @@
 //! | [`none`] | `backend = "none"`: the cable is out |
 //! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
 //! | [`burst`] | frames that leave together |
+//! | [`offload`] | what a tap has in front of each frame for that |
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
 //! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
@@ -15,6 +16,7 @@
 pub mod burst;
 pub mod nat;
 pub mod none;
+pub mod offload;
 pub mod pcap;
 pub mod tap;
 

@@ -7,7 +7,8 @@
 //! What must never happen here: a blocking call, a frame cut short, a wait for a descriptor of a deleted tap, which is
 //! ready for ever.
 
-use super::burst::{Burst, Offload};
+use super::burst::Burst;
+use super::offload::Offload;
 use super::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
 use crate::back::{Interest, Interests};
 use nix::errno::Errno;
