@@ -1,6 +1,7 @@
 //! What stands in front of each frame on a tap that was opened for it: which work on the frame is left to the other side.
 //!
-//! [`burst`](super::burst) leaves work to the kernel by it. What must never happen here: a layout that is not the kernel's.
+//! [`burst`](super::burst) leaves work to the kernel by it, and [`segments`](super::segments) does what the kernel left. What
+//! must never happen here: a layout that is not the kernel's.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -42,8 +43,8 @@ impl Offload {
         csum_offset: 0,
     };
 
-    /// Whether the frame behind it is one segment, with its checksum.
-    pub fn is_whole(&self) -> bool {
-        self.flags & Self::NEEDS_CSUM == 0 && self.gso_type == 0
+    /// Whether the frame behind it is to get its checksum.
+    pub fn lacks_checksum(&self) -> bool {
+        self.flags & Self::NEEDS_CSUM != 0
     }
 }
