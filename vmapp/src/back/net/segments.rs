@@ -17,8 +17,6 @@ const ETHERNET: usize = 14;
 const VLAN: EthernetProtocol = EthernetProtocol::Unknown(0x8100);
 /// Octets of the tag.
 const TAG: usize = 4;
-/// Octets of the shortest IPv4 header.
-const IPV4: usize = 20;
 /// Most octets of a frame: those of an IPv4 packet behind a tag.
 const MOST: usize = ETHERNET + TAG + u16::MAX as usize;
 
@@ -123,7 +121,6 @@ impl Cut {
         let packet = Ipv4Packet::new_checked(frame.get(network..)?).ok()?;
         let plain = ethertype == u16::from(EthernetProtocol::Ipv4).to_be_bytes()
             && packet.version() == 4
-            && usize::from(packet.header_len()) >= IPV4
             && usize::from(packet.total_len()) == frame.len() - network
             && !packet.more_frags()
             && packet.frag_offset() == 0
