@@ -35,7 +35,7 @@ pub fn in_namespace(name: &'static str, test: impl FnOnce(&'static Linux) + Send
     }
 }
 
-/// Frames the kernel has handed over at the tap, and those it had to drop before: its queue was full.
+/// Frames the kernel has handed over at the tap, those joined as one, and those it had to drop before: its queue was full.
 pub fn handed_over() -> (u64, u64) {
     let table = std::fs::read_to_string("/proc/thread-self/net/dev").expect("/proc");
     let line = table.lines().find_map(|line| line.trim().strip_prefix(TAP));

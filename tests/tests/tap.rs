@@ -109,6 +109,21 @@ fn is_ours(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[8, 0]) && matches!(frame.get(23), Some(1 | 17))
 }
 
+/// The frame as it came to the guest: of the host's datagrams tcpdump sees what the kernel leaves to a card, which has no
+/// checksum yet.
+fn signed(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame[23] == 17 && frame[26..30] == HOST.octets() {
+        frame[40..42].fill(0);
+        // The pseudo-header is the addresses, which the datagram follows, its protocol and its length.
+        let words = frame[26..].chunks(2);
+        let words = words.map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low)));
+        // RFC 1071; zero is written as its other form (RFC 768).
+        let sum = (words.sum::<u32>() + 17 + (frame.len() - 34) as u32) % 0xffff;
+        frame[40..42].copy_from_slice(&(0xffff - sum as u16).to_be_bytes());
+    }
+    frame
+}
+
 fn datagrams(host: &UdpSocket) {
     let (mut sent, mut back) = (0_u32, 0_u32);
     let mut buffer = [0; 2048];
@@ -195,7 +210,8 @@ fn on_a_tap(linux: &Linux) {
 
     if let Some(tcpdump) = tcpdump {
         tcpdump.stop();
-        let seen = counted(pcap(&std::fs::read(&dump).expect("tcpdump's file")));
+        let seen = pcap(&std::fs::read(&dump).expect("tcpdump's file"));
+        let seen = counted(seen.into_iter().map(signed));
         let ours = pcapng(&std::fs::read(&trace).expect("our capture"));
         let ours = counted(ours.into_iter().filter(|frame| is_ours(frame)));
         // Each is another: of the echoes the direction and the number, of the datagrams the number.

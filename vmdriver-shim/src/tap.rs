@@ -2,7 +2,7 @@
 //!
 //! Called by the supervisor, through vmapp's tap back end, which opens the descriptor and puts errors into words. What
 //! must never happen here: a tap made to stay (`TUNSETPERSIST`), or one that hands over what a predecessor negotiated,
-//! such as segments of 64 KiB without check sums, or headers of another size.
+//! such as segments of 64 KiB without check sums that nobody asked for, or headers of another size.
 #![allow(
     unsafe_code,
     reason = "the ioctls of tun.c and SIOCSIFFLAGS have no safe wrapper"
@@ -42,7 +42,9 @@ impl Request {
 
 /// Octets of the `struct virtio_net_hdr` in front of each frame (linux/virtio_net.h).
 const HEADER: libc::c_int = 10;
-/// Received frames may come without checksums, and as datagrams joined (linux/if_tun.h).
+/// Received frames may come without checksums, and segments of TCP over IPv4 joined (linux/if_tun.h).
+const OFFLOAD_TCP: libc::c_ulong = (libc::TUN_F_CSUM | libc::TUN_F_TSO4) as libc::c_ulong;
+/// Without checksums, and datagrams joined.
 const OFFLOAD_UDP: libc::c_ulong = libc::TUN_F_CSUM as libc::c_ulong | TUN_F_USO4 | TUN_F_USO6;
 const TUN_F_USO4: libc::c_ulong = 0x20;
 const TUN_F_USO6: libc::c_ulong = 0x40;
@@ -58,7 +60,7 @@ pub enum Framing {
 
 /// Attaches `tun`, just opened, to the tap `name`: whole frames, and in front of them what `framing` says. A tap that does
 /// not exist is made, if the process may, and vanishes with the descriptor. The kernel is to give each frame as it
-/// would be on a wire, whatever may be written.
+/// would be on a wire, whatever may be written and a predecessor asked for, until [`receive_joined`].
 ///
 /// Errors as in the kernel's drivers/net/tun.c: `EPERM` not ours and no right, `EBUSY` attached elsewhere, `EINVAL` an
 /// interface of another kind.
@@ -85,6 +87,13 @@ pub fn takes_datagrams_joined(tun: &impl AsFd) -> Result<bool, Errno> {
         Err(Errno::EINVAL) => Ok(false),
         set => set.and_then(|()| set_offload(tun, 0)).map(|()| true),
     }
+}
+
+/// Asks for frames as they come through the host's stack, with what is left to do in the header: checksums, and segments of
+/// TCP over IPv4 still joined, up to 64 KiB. `tun` is attached with [`Framing::Header`]. Not asked for: IPv6, datagrams, and
+/// segments with congestion marks, which the kernel goes on cutting itself.
+pub fn receive_joined(tun: &impl AsFd) -> Result<(), Errno> {
+    set_offload(tun, OFFLOAD_TCP)
 }
 
 fn set_offload(tun: &impl AsFd, offload: libc::c_ulong) -> Result<(), Errno> {

@@ -180,6 +180,8 @@ counters! {
         NetTxDropped = "net.tx_dropped",
         /// Frames put into the rings for the guest.
         NetRx = "net.rx_frames",
+        /// Reads of a tap that gave something: several frames of one flow, where `net.gso` lets them come together.
+        NetRxReads = "net.rx_reads",
         /// Frames for the guest lost for want of receive credit.
         NetRxNoCredit = "net.rx_no_credit",
         /// Frames from the host no guest can be given: too long or too short.

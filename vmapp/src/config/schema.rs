@@ -357,8 +357,10 @@ pub const ROWS: &[Row] = &[
         default: Fallback::Is("true"),
         needs: Needs::Tap,
         meaning: "Whether frames of one TCP or UDP flow that leave together are written to the tap as one, to be cut into \
-                  segments by whoever needs them apart (generic segmentation offload): fewer system calls, and fewer \
-                  acknowledgements for the guest to take. tcpdump on the host shows them joined, pcap as the guest sent them.",
+                  segments by whoever needs them apart (generic segmentation offload), and segments of TCP over IPv4 that \
+                  the host sends together are read as one and cut for the guest: fewer system calls, and fewer \
+                  acknowledgements for the guest to take. tcpdump on the host shows them joined and, to the guest, without \
+                  checksums, pcap as the guest has them.",
         example: "false",
     },
     Row {

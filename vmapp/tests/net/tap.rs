@@ -15,21 +15,33 @@ const LONG: Duration = Duration::from_secs(20);
 /// Which tap a test program started again is to open.
 const TO_OPEN: &str = "WORLDSWITCH_TEST_TAP";
 
-pub fn ip(words: &str) {
+/// Runs `ip`; what it says.
+pub fn ip(words: &str) -> String {
     let done = Command::new("ip").args(words.split(' ')).output().unwrap();
     assert!(
         done.status.success(),
         "ip {words}: {}",
         String::from_utf8_lossy(&done.stderr)
     );
+    String::from_utf8(done.stdout).unwrap()
 }
 
 /// An IPv6-free tap, up, of this namespace.
 pub fn new_tap(name: &str) -> Tap {
+    make_tap(name);
+    attached(name, true)
+}
+
+/// [`new_tap`] without anybody attached.
+pub fn make_tap(name: &str) {
     ip(&format!("tuntap add dev {name} mode tap"));
     std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
     ip(&format!("link set {name} up"));
-    let (fd, joins) = open(name, true).unwrap();
+}
+
+pub fn attached(name: &str, gso: bool) -> Tap {
+    let (fd, joins) = open(name, gso).unwrap();
+    assert_eq!(joins.any(), gso);
     Tap::new(fd, joins)
 }
 

@@ -10,12 +10,13 @@
 //! the kernel counts on (sequence, identification), and if all but the last are of one length. One thing may be lost:
 //! the identification of packets that must not be fragmented, which has no meaning (RFC 6864, section 4.1).
 
+use super::offload::Offload;
 use shared::msg::handover::Joins;
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, UdpPacket, checksum,
 };
 use std::io::IoSlice;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
 const ETHERNET: usize = 14;
 /// Octets of an IPv4 header without options: others are not joined.
@@ -26,41 +27,6 @@ const UDP: usize = 8;
 const MOST_HEADERS: usize = TRANSPORT + 60;
 /// Most octets of an IPv4 packet.
 const MOST: usize = u16::MAX as usize;
-
-/// `struct virtio_net_hdr` of linux/virtio_net.h, in the host's byte order, as a tap with `IFF_VNET_HDR` has it in front of
-/// each frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct Offload {
-    flags: u8,
-    gso_type: u8,
-    hdr_len: u16,
-    gso_size: u16,
-    csum_start: u16,
-    csum_offset: u16,
-}
-
-impl Offload {
-    const NEEDS_CSUM: u8 = 1;
-    const GSO_TCPV4: u8 = 1;
-    const GSO_UDP_L4: u8 = 5;
-    /// Octets of it.
-    pub const BYTES: usize = size_of::<Self>();
-    /// In front of a frame that is one segment, with its checksum.
-    pub const NONE: Self = Self {
-        flags: 0,
-        gso_type: 0,
-        hdr_len: 0,
-        gso_size: 0,
-        csum_start: 0,
-        csum_offset: 0,
-    };
-
-    /// Whether the frame behind it is one segment, with its checksum.
-    pub fn is_whole(&self) -> bool {
-        self.flags & Self::NEEDS_CSUM == 0 && self.gso_type == 0
-    }
-}
 
 /// Frames that leave in one write: one as it is, or several of a flow.
 #[derive(Debug)]

@@ -7,15 +7,19 @@
 //! | [`none`] | `backend = "none"`: the cable is out |
 //! | [`pcap`] | `pcap = FILE`: any of these, with every frame captured |
 //! | [`burst`] | frames that leave together |
+//! | [`segments`] | frames that arrive together |
+//! | [`offload`] | what a tap has in front of each frame for both |
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
-//! blocks; it holds no frames of its own beyond what its protocol needs (bounded). Frames are whole, without the frame
+//! blocks; it holds no frames of its own beyond what its protocol needs (bounded), and of a tap what one read gave. Frames are whole, without the frame
 //! check sequence, at most [`MAX_FRAME`] bytes.
 
 pub mod burst;
 pub mod nat;
 pub mod none;
+pub mod offload;
 pub mod pcap;
+pub mod segments;
 pub mod tap;
 
 use super::Interests;

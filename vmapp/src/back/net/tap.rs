@@ -1,27 +1,33 @@
 //! `backend = "tap"`: a network card's cable ends in an interface of the host.
 //!
 //! [`open`] is the supervisor's: it attaches to the tap while there are rights to; the I/O worker gets the descriptor
-//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it, or one [`Burst`]. The cable is in while the interface is up:
-//! the kernel says so by polling writable (drivers/net/tun.c, `tun_sock_writeable`), which needs no rights.
+//! and drives a [`Tap`]. One frame a system call, as `/dev/net/tun` has it; or one [`Burst`], and the other way one frame of
+//! many [`Segments`]. The cable is in while the interface is up: the kernel says so by polling writable (drivers/net/tun.c,
+//! `tun_sock_writeable`), which needs no rights.
 //!
 //! What must never happen here: a blocking call, a frame cut short, a wait for a descriptor of a deleted tap, which is
 //! ready for ever.
 
-use super::burst::{Burst, Offload};
+use super::burst::Burst;
+use super::offload::Offload;
+use super::segments::Segments;
 use super::{FRAME_BYTES, Net, Received, Sent, Waits, Wanted};
 use crate::back::{Interest, Interests};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::{readv, writev};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, read};
+use shared::abi::counters::AppCounter;
 use shared::msg::handover::Joins;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 use thiserror::Error;
+use vmdriver_shim::counters::Counters;
 use vmdriver_shim::tap::Framing;
 use zerocopy::IntoBytes;
 
@@ -127,8 +133,8 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Attaches to the tap `name` of this network namespace, or makes it and sets it up if the process may; such a one
-/// vanishes with the descriptor. The descriptor does not block. With `gso` frames are to be taken joined: of which kinds
-/// is the other half of the answer.
+/// vanishes with the descriptor. The descriptor does not block. With `gso` frames are taken joined either way: of which kinds
+/// from the guest is the other half of the answer.
 ///
 /// The tun-tap crate is not used: it needs a C compiler, cuts names that are too long, does not tell a missing driver
 /// from a missing right, and gives no `OwnedFd` without `unsafe` code here.
@@ -157,10 +163,9 @@ fn attach(tun: &File, name: &str, gso: bool) -> Result<Joins, Errno> {
         return Ok(Joins::default());
     }
     vmdriver_shim::tap::attach(tun, name, Framing::Header)?;
-    Ok(Joins {
-        tcp: true,
-        udp: vmdriver_shim::tap::takes_datagrams_joined(tun)?,
-    })
+    let udp = vmdriver_shim::tap::takes_datagrams_joined(tun)?;
+    vmdriver_shim::tap::receive_joined(tun)?;
+    Ok(Joins { tcp: true, udp })
 }
 
 fn exists(name: &str) -> bool {
@@ -214,6 +219,10 @@ enum State {
 pub struct Tap {
     fd: OwnedFd,
     joins: Joins,
+    /// With an [`Offload`] in front of each frame.
+    segments: Option<Segments>,
+    /// Reads that gave something since the counters were told.
+    reads: u64,
     state: State,
     looked: Instant,
     trouble: Option<&'static str>,
@@ -225,6 +234,8 @@ impl Tap {
         let mut tap = Self {
             fd,
             joins,
+            segments: joins.any().then(Segments::default),
+            reads: 0,
             state: State::Down,
             looked: Instant::now(),
             trouble: None,
@@ -259,11 +270,6 @@ impl Tap {
         }
     }
 
-    /// Octets in front of each frame.
-    fn header(&self) -> usize {
-        if self.joins.any() { Offload::BYTES } else { 0 }
-    }
-
     fn write(&mut self, parts: &[IoSlice<'_>]) -> Sent {
         if self.state == State::Gone {
             return Sent::Dropped;
@@ -275,6 +281,23 @@ impl Tap {
                 Sent::Dropped
             }
         }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<Received, Errno> {
+        if let Some(segments) = &mut self.segments {
+            let octets = read(&self.fd, segments.room())?;
+            return Ok(segments.first(octets, into));
+        }
+        // The byte too many shows a frame too long, which the kernel would cut without a word.
+        let mut too_many = [0];
+        let mut parts = [IoSliceMut::new(into), IoSliceMut::new(&mut too_many)];
+        let bytes = readv(&self.fd, &mut parts)?;
+        let good = FRAME_BYTES.contains(&bytes);
+        Ok(if good {
+            Received::Frame(bytes)
+        } else {
+            Received::Dropped
+        })
     }
 
     /// What an error says of the interface.
@@ -292,8 +315,8 @@ impl Net for Tap {
         if !FRAME_BYTES.contains(&frame.len()) {
             return Sent::Dropped;
         }
-        let header = Offload::NONE.as_bytes().get(..self.header()).unwrap_or_default();
-        self.write(&[IoSlice::new(header), IoSlice::new(frame)])
+        let header = self.segments.is_some().then(|| Offload::NONE.as_bytes());
+        self.write(&[IoSlice::new(header.unwrap_or_default()), IoSlice::new(frame)])
     }
 
     fn joins(&self) -> Joins {
@@ -308,22 +331,18 @@ impl Net for Tap {
     }
 
     fn receive(&mut self, into: &mut [u8]) -> Received {
+        let waiting = self.segments.as_mut().map(|segments| segments.next(into));
+        if let Some(next @ (Received::Frame(_) | Received::Dropped)) = waiting {
+            return next;
+        }
         if self.state == State::Gone {
             return Received::Nothing;
         }
-        let mut offload = Offload::NONE;
-        let header = offload.as_mut_bytes().get_mut(..self.header());
-        // The byte too many shows a frame too long, which the kernel would cut without a word.
-        let mut too_many = [0];
-        let mut parts = [
-            IoSliceMut::new(header.unwrap_or_default()),
-            IoSliceMut::new(into),
-            IoSliceMut::new(&mut too_many),
-        ];
-        match readv(&self.fd, &mut parts).map(|bytes| bytes.saturating_sub(self.header())) {
-            // One that came while the kernel was asked what it takes may lack its checksum, or be of many segments.
-            Ok(bytes) if FRAME_BYTES.contains(&bytes) && offload.is_whole() => Received::Frame(bytes),
-            Ok(_) => Received::Dropped,
+        match self.read(into) {
+            Ok(received) => {
+                self.reads += 1;
+                received
+            }
             Err(errno) => {
                 self.judge(errno);
                 Received::Nothing
@@ -355,6 +374,12 @@ impl Net for Tap {
 
     fn waits(&self) -> Waits {
         Waits::OnHost
+    }
+
+    fn end_turn(&mut self, counters: &Counters<AppCounter>) {
+        if self.reads != 0 {
+            counters.add(AppCounter::NetRxReads, mem::take(&mut self.reads));
+        }
     }
 
     fn trouble(&mut self) -> Option<String> {

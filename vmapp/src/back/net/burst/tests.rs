@@ -4,6 +4,7 @@
 use super::*;
 use proptest::prelude::*;
 use smoltcp::wire::{EthernetAddress, Ipv4Address};
+use zerocopy::FromBytes;
 
 const ALL: Joins = Joins { tcp: true, udp: true };
 const FULL: usize = 1448;
