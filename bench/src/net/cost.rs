@@ -227,6 +227,11 @@ impl Counters<'_> {
             self.grown("/io_worker/net/tx_bursts"),
         );
         each(
+            "vmapp reads".into(),
+            Better::Less,
+            self.grown("/io_worker/net/rx_reads"),
+        );
+        each(
             "vmapp wake-ups".into(),
             Better::Neither,
             self.grown("/io_worker/loop/wakeups"),

@@ -201,6 +201,7 @@ fn frame(log: &Log) -> String {
         "frames a crossing",
         "held frames",
         "vmapp writes",
+        "vmapp reads",
         "vmapp wake-ups",
         "vmapp sleeps",
         "vmapp kicks",
@@ -249,6 +250,7 @@ fn bare(log: &Log) -> String {
                 told(Some(bare)),
                 digits(ours.median / bare.median),
                 told(each("vmapp writes")),
+                told(each("vmapp reads")),
                 told(each("vmapp sleeps")),
             ]);
         }
@@ -267,6 +269,7 @@ fn bare(log: &Log) -> String {
                 "bare loop, us",
                 "ratio",
                 "vmapp's writes",
+                "vmapp's reads",
                 "vmapp's sleeps",
             ],
             &rows

@@ -11,8 +11,8 @@
 //! | [`offload`] | what a tap has in front of each frame for both |
 //!
 //! The I/O worker's net service drives one [`Net`] a card. A back end takes or gives one frame a call and never
-//! blocks; it holds no frames of its own beyond what its protocol needs (bounded), and of a tap what one read gave. Frames are whole, without the frame
-//! check sequence, at most [`MAX_FRAME`] bytes.
+//! blocks; it holds no frames of its own beyond what its protocol needs (bounded), and of a tap what one read gave. Frames are
+//! whole, without the frame check sequence, at most [`MAX_FRAME`] bytes.
 
 pub mod burst;
 pub mod nat;
