@@ -200,6 +200,11 @@ impl Setup {
         Self { key, who, loads }
     }
 
+    /// Neither ours nor the host.
+    fn is_peer(&self) -> bool {
+        matches!(self.who, Who::Guest(Maker::Qemu, ..))
+    }
+
     fn points(&self) -> usize {
         if self.who == Who::RawTap {
             3
@@ -242,7 +247,13 @@ fn measure(options: &Options, media: &Media) -> Outcome<()> {
         for setup in &setups {
             let name = format!("{} {}", setup.key.machine, setup.key.configuration);
             progress.chapter(&format!("round {round} of {}: {name}", options.rounds()));
-            one(setup, lab.as_ref(), media, options, &mut log, &mut progress)?;
+            match one(setup, lab.as_ref(), media, options, &mut log, &mut progress) {
+                // A peer that fails is told of, and costs nobody else's figures.
+                Err(error) if setup.is_peer() => {
+                    left_out.push(format!("from here on in round {round}: {error}"))
+                }
+                measured => measured?,
+            }
         }
         // What there is survives an interruption.
         log.write(&folder.join("net.jsonl"))?;
@@ -363,18 +374,24 @@ fn one(
         write: WRITE,
         rate: None,
     };
-    for load in [out, Load::Receive { write: WRITE }] {
-        load.measure(&mut machine, &near, warm)?;
-    }
-    for load in &setup.loads {
-        progress.step(&load.name());
+    let mut measure = |load: &Load, effort| {
         let measured = load.measure(&mut machine, &near, effort);
-        let measured = measured.map_err(|error| format!("{} {}: {error}", setup.key.machine, load.name()))?;
-        keep(load.name(), &program, measured);
-        progress.done();
-    }
+        measured.map_err(|error| format!("{} {}: {error}", setup.key.machine, load.name()))
+    };
+    let mut all = || -> Outcome<()> {
+        for load in [out, Load::Receive { write: WRITE }] {
+            measure(&load, warm)?;
+        }
+        for load in &setup.loads {
+            progress.step(&load.name());
+            keep(load.name(), &program, measure(load, effort)?);
+            progress.done();
+        }
+        Ok(())
+    };
+    let measured = all();
     machine.stop();
-    Ok(())
+    measured
 }
 
 fn near(host: Ipv4Addr, seen: Ipv4Addr, machine: Option<Ipv4Addr>, media: &Media) -> Near<'_> {
