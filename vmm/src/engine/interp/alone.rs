@@ -6,18 +6,21 @@
 //! write any code, its own included. It must never be found for other bytes, in another mode, or for one that reaches
 //! into a second page, whose bytes are not compared.
 
+use super::compile;
 use super::op::Op;
-use super::trace::{self, LONGEST, PAGE, Trace};
+use super::trace::{LONGEST, PAGE, decode_crossing, one};
 use crate::engine::soft::cpu::{Cpu, Step};
 use crate::engine::soft::mode::Mode;
 
 /// Kept at most. A driver's port accesses are some dozens.
 const KEPT: usize = 256;
+/// Bytes that are looked at: one more than an instruction has tells one that is too long from one that ends in the next page.
+const SEEN: usize = LONGEST + 1;
 
 /// An instruction, decoded.
 struct Known {
     mode: Mode,
-    bytes: [u8; LONGEST],
+    bytes: [u8; SEEN],
     /// How many of `bytes` there are.
     len: usize,
     ops: Box<[Op]>,
@@ -26,7 +29,7 @@ struct Known {
 /// Those met last, by where they lie.
 pub struct Alone {
     known: Box<[Option<Known>]>,
-    /// The last one met that is not kept.
+    /// The last one met that reaches into a second page.
     passing: Box<[Op]>,
 }
 
@@ -45,8 +48,8 @@ impl Alone {
         let linear = cpu.code_address(cpu.rip);
         let phys = cpu.fetch_address(linear)?;
         cpu.trace_page = phys;
-        let mut bytes = [0; LONGEST];
-        let in_page = LONGEST.min((PAGE - phys % PAGE) as usize);
+        let mut bytes = [0; SEEN];
+        let in_page = SEEN.min((PAGE - phys % PAGE) as usize);
         cpu.read_code(phys, &mut bytes[..in_page]);
         let place = &mut self.known[phys as usize % KEPT];
         let same = |known: &Known| {
@@ -58,17 +61,16 @@ impl Alone {
             cpu.check_code_limit(cpu.rip, known.len)?;
             return Ok(&known.ops);
         }
-        let Trace { ops, second, .. } = trace::build(cpu, linear, phys, 1)?;
-        let len = trace::bytes(&ops);
-        if second.is_some() || len == 0 {
-            self.passing = ops;
+        let Some(instr) = compile::decode(&bytes[..in_page], cpu.mode, 0) else {
+            let (_, instr) = decode_crossing(cpu, linear, &bytes[..in_page])?;
+            self.passing = one(cpu, &instr)?.into();
             return Ok(&self.passing);
-        }
+        };
         let known = Known {
             mode: cpu.mode,
             bytes,
-            len,
-            ops,
+            len: instr.len(),
+            ops: one(cpu, &instr)?.into(),
         };
         Ok(&place.insert(known).ops)
     }

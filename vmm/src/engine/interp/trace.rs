@@ -17,6 +17,7 @@ use super::compile::{self, Source};
 use super::op::Op;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::mode::Mode;
+use iced_x86::Instruction;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -44,7 +45,7 @@ pub struct Trace {
     /// Physical address of the first byte.
     pub phys: u64,
     /// The physical page the last instruction reaches into, if it crosses.
-    pub(super) second: Option<u64>,
+    second: Option<u64>,
     /// What followed when it was left last, by how many operations were left out, folded.
     links: [Cell<Jump>; LINKS],
 }
@@ -211,7 +212,7 @@ impl TraceCache {
             Some(trace) => trace,
             None => {
                 cpu.fault = None;
-                let trace = Rc::new(build(cpu, linear, phys, MOST_OPS)?);
+                let trace = Rc::new(build(cpu, linear, phys)?);
                 self.keep(cpu, Rc::clone(&trace));
                 trace
             }
@@ -233,7 +234,10 @@ impl TraceCache {
         }
         self.kept += trace.ops.len();
         let place = (trace.phys, cpu.mode);
-        let bytes = bytes(&trace.ops) as u64;
+        let bytes = trace
+            .ops
+            .last()
+            .map_or(0, |op| u64::from(op.offset) + u64::from(op.len));
         let in_page = bytes.min(PAGE - trace.phys % PAGE);
         for (at, len) in [(Some(trace.phys), in_page), (trace.second, bytes - in_page)] {
             if let Some(at) = at {
@@ -283,21 +287,15 @@ fn next_page(cpu: &Cpu, linear: u64) -> u64 {
     cpu.wrap((linear & !(PAGE - 1)).wrapping_add(PAGE))
 }
 
-/// How many bytes of code a trace's operations are.
-pub(super) fn bytes(ops: &[Op]) -> usize {
-    ops.last()
-        .map_or(0, |op| usize::from(op.offset) + usize::from(op.len))
-}
-
-/// Decodes and compiles from `linear`, which lies at `phys`: at most `most` operations.
-pub(super) fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<Trace> {
+/// Decodes and compiles from `linear`, which lies at `phys`.
+fn build(cpu: &mut Cpu, linear: u64, phys: u64) -> Step<Trace> {
     let in_page = (PAGE - phys % PAGE) as usize;
     let mut bytes = [0; MOST_BYTES as usize + LONGEST];
     let have = in_page.min(bytes.len());
     cpu.read_code(phys, &mut bytes[..have]);
     let mut ops = Vec::with_capacity(8);
     let mut at = 0u64;
-    while ops.len() < most && at <= MOST_BYTES && (at as usize) < have {
+    while ops.len() < MOST_OPS && at <= MOST_BYTES && (at as usize) < have {
         let Some(instr) = compile::decode(&bytes[at as usize..have], cpu.mode, at) else {
             if have < in_page || !ops.is_empty() {
                 break;
@@ -335,27 +333,38 @@ pub(super) fn build(cpu: &mut Cpu, linear: u64, phys: u64, most: usize) -> Step<
 
 /// The first instruction reaches into the next page.
 fn crossing(cpu: &mut Cpu, linear: u64, phys: u64, head: &[u8]) -> Step<Trace> {
+    let (second, instr) = decode_crossing(cpu, linear, head)?;
+    Ok(Trace::new(one(cpu, &instr)?, phys, Some(second)))
+}
+
+/// The instruction at `linear`, whose first bytes, all there are in their page, are `head`, and where its others lie.
+pub(super) fn decode_crossing(cpu: &mut Cpu, linear: u64, head: &[u8]) -> Step<(u64, Instruction)> {
     let mut bytes = [0; 2 * LONGEST];
     bytes[..head.len()].copy_from_slice(head);
     let second = cpu.fetch_address(next_page(cpu, linear))?;
     let have = head.len() + LONGEST;
     cpu.read_code(second, &mut bytes[head.len()..have]);
-    let mut ops = Vec::with_capacity(2);
-    let Some(instr) = compile::decode(&bytes[..have.min(LONGEST)], cpu.mode, 0) else {
-        return cpu.raise_gp();
-    };
+    match compile::decode(&bytes[..have.min(LONGEST)], cpu.mode, 0) {
+        Some(instr) => Ok((second, instr)),
+        None => cpu.raise_gp(),
+    }
+}
+
+/// The operations of the one instruction at the vCPU's rip.
+pub(super) fn one(cpu: &mut Cpu, instr: &Instruction) -> Step<Vec<Op>> {
     cpu.check_code_limit(cpu.rip, instr.len())?;
     let op = compile::compile(Source {
-        instr: &instr,
+        instr,
         mode: cpu.mode,
         model: &cpu.model,
     });
-    ops.push(op);
-    if !op.ends {
+    let ends = op.ends;
+    let mut ops = vec![op];
+    if !ends {
         ops.push(Op {
             offset: instr.len() as u8,
             ..compile::END
         });
     }
-    Ok(Trace::new(ops, phys, Some(second)))
+    Ok(ops)
 }

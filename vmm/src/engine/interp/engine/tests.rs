@@ -198,6 +198,28 @@ fn an_instruction_that_runs_alone_is_the_one_that_lies_there_now() {
 }
 
 #[test]
+fn an_instruction_that_is_too_long_faults_alone_as_in_a_trace() {
+    let fault = |first, at| {
+        let mut code = [0x66; 17];
+        (code[0], code[16]) = (first, 0x90);
+        let mut rig = Rig::with_bytes(&[]);
+        rig.memory.write(at, &code).unwrap();
+        for vector in [6, 13] {
+            rig.handler(vector, CODE + 0x4000 + vector * 16, |a| {
+                a.mov(al, vector as i32)?;
+                a.out(0x80, al)
+            });
+        }
+        rig.load(|state| state.rip = at);
+        rig.out()
+    };
+    // 16 bytes of NOP behind a NOP, and behind STI; in the middle of a page, up to its end, and beyond it.
+    for at in [0x100, 0x1000 - 17, 0x1000 - 16, 0x1000 - 15] {
+        assert_eq!(fault(0xfb, CODE + at), fault(0x90, CODE + at), "at {at:x}");
+    }
+}
+
+#[test]
 fn an_instruction_that_runs_alone_is_decoded_for_the_mode() {
     // sti; then add al, 2 with a prefix, or dec eax and add al, 2; out 0x80, al.
     let mut rig = Rig::with_bytes(&[0xfb, 0x48, 0x04, 0x02, 0xe6, 0x80]);

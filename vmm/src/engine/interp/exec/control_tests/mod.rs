@@ -8,7 +8,7 @@ mod stack;
 mod string;
 
 use crate::engine::Exit;
-use crate::engine::interp::trace::build;
+use crate::engine::interp::alone::Alone;
 use crate::engine::soft::cpu::{Cpu, Leave};
 use crate::engine::soft::fixture::CODE;
 use crate::engine::soft::regs::RegAt;
@@ -41,11 +41,8 @@ fn run(cpu: &mut Cpu, bytes: &[u8]) -> Ran {
 
 /// Runs the one instruction at rip, as the engine does while it steps.
 fn step(cpu: &mut Cpu) -> Ran {
-    let linear = cpu.code_address(cpu.rip);
-    let phys = cpu.fetch_address(linear).unwrap();
-    let trace = build(cpu, linear, phys, 1).unwrap();
-    cpu.trace_page = phys;
-    for op in &trace.ops {
+    let mut alone = Alone::default();
+    for op in alone.at_rip(cpu).unwrap() {
         match (op.run)(cpu, op) {
             Ok(()) => assert!(!op.ends, "an op that ends its trace went straight on"),
             Err(Leave::Jump) => {

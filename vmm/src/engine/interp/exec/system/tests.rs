@@ -3,7 +3,7 @@
 //! the seventeen are SGDT, SIDT, SLDT, SMSW, STR, LAR, LSL, VERR, VERW, PUSHF, POPF, POP, PUSH, CALL, JMP, INT n,
 //! RET and MOV of segments.
 
-use crate::engine::interp::trace::build;
+use crate::engine::interp::alone::Alone;
 use crate::engine::soft::cpu::{Cpu, Leave, Step};
 use crate::engine::soft::deliver::Software;
 use crate::engine::soft::fixture::*;
@@ -26,9 +26,9 @@ fn run(cpu: &mut Cpu, bytes: &[u8]) -> Seen {
     let linear = cpu.code_address(cpu.rip);
     cpu.memory.write(linear, bytes).unwrap();
     cpu.regs.set(RBX, DATA);
-    let trace = build(cpu, linear, linear, 1).unwrap();
+    let mut alone = Alone::default();
     let mut step: Step = Ok(());
-    for op in &trace.ops {
+    for op in alone.at_rip(cpu).unwrap() {
         step = (op.run)(cpu, op);
         if step.is_err() {
             break;
