@@ -79,7 +79,7 @@ const TRIALS: &[Trial] = &[
     net("network: IRQ bits lost", "irq-lost channel=net0 rate=0.2"),
     other(
         "console: doorbells lost",
-        "doorbell-lost channel=console dir=up rate=0.5",
+        "doorbell-lost channel=console rate=0.5",
     ),
     other("console not served", "stall channel=console ms=50 every=10"),
     other("IRQ bits from nowhere", "irq-spurious rate=0.3"),

@@ -38,8 +38,10 @@ pub struct Lane {
     in_hand: VecDeque<u32>,
     /// Slots to be given back after the next publication.
     settled: u32,
-    /// Its doorbell was lost: the down ring is not looked at.
-    deaf: bool,
+    /// How often a worker that nobody rings looks at its rings.
+    unasked: Option<Duration>,
+    /// Its doorbell was lost then: the down ring is not looked at.
+    deaf: Option<Instant>,
     /// Not served before: down, up.
     stalled: [Option<Instant>; 2],
     /// The service was refused what it will get then.
@@ -55,13 +57,13 @@ impl From<Channel> for Lane {
             ChannelKind::Net => Target::Net(0),
             ChannelKind::Disk => Target::Disk(0),
         };
-        Self::new(channel, target, Faults::none())
+        Self::new(channel, target, Faults::none(), None)
     }
 }
 
 impl Lane {
-    /// `channel`, known to users as `target`.
-    pub fn new(channel: Channel, target: Target, faults: Arc<Faults>) -> Self {
+    /// `channel`, known to users as `target`; `unasked`: how often the worker's loop turns by itself, if it does.
+    pub fn new(channel: Channel, target: Target, faults: Arc<Faults>, unasked: Option<Duration>) -> Self {
         let once_at_most = channel.kind() == ChannelKind::Net;
         Self {
             channel,
@@ -72,7 +74,8 @@ impl Lane {
             up: Held::new(false),
             in_hand: VecDeque::new(),
             settled: 0,
-            deaf: false,
+            unasked,
+            deaf: None,
             stalled: [None; 2],
             look_again: None,
         }
@@ -197,7 +200,7 @@ impl Lane {
                 *payload = bytes;
                 return Ok(Some(header));
             }
-            if self.deaf || self.is_stalled(Dir::Down) || !self.pull()? {
+            if self.deaf.is_some() || self.is_stalled(Dir::Down) || !self.pull()? {
                 self.wait_for(self.down.due());
                 return Ok(None);
             }
@@ -246,10 +249,19 @@ impl Lane {
         // A bit that came late, its slots long read, is nobody's chance.
         if rung && self.channel.looks_ready() {
             let hits = self.faults.chance(Chance::Rung(self.target));
-            self.deaf = hits.iter().any(|hit| hit.action == Action::DoorbellLost);
-            if self.deaf {
+            if hits.iter().any(|hit| hit.action == Action::DoorbellLost) {
+                self.deaf.get_or_insert_with(Instant::now);
                 // This may have been the last fault armed, and a plain lane would look.
                 self.engage();
+            } else {
+                self.deaf = None;
+            }
+        }
+        if let (Some(since), Some(unasked)) = (self.deaf, self.unasked) {
+            if since.elapsed() < unasked {
+                self.wait_for(Some(since + unasked));
+            } else {
+                self.deaf = None;
             }
         }
         for place in 0..self.stalled.len() {
@@ -286,7 +298,7 @@ impl Lane {
         self.down.let_go(now);
         self.up.let_go(now);
         self.stalled = [None; 2];
-        self.deaf = false;
+        self.deaf = None;
     }
 
     /// Begins to keep book of slots that are not given back one by one.
@@ -303,7 +315,7 @@ impl Lane {
             && self.down.is_empty()
             && self.up.is_empty()
             && self.settled == 0
-            && !self.deaf
+            && self.deaf.is_none()
             && self.stalled == [None; 2]
             && self.in_hand.iter().all(|&slots| slots == 1);
         if plain {

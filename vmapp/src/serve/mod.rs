@@ -157,7 +157,8 @@ impl<'a> Worker<'a> {
         let crossing = attached.crossing;
         let faults = Faults::new(attached.faults, Some(socket.clone()));
         let lane = |channel, target| {
-            Ok::<_, CrossingError>(Lane::new(crossing.channel(channel)?, target, faults.clone()))
+            let channel = crossing.channel(channel)?;
+            Ok::<_, CrossingError>(Lane::new(channel, target, faults.clone(), attached.heartbeat))
         };
         count_lost_frames(&crossing);
         let console = ConsoleService::new(lane(attached.console_channel, Target::Console)?, attached.console);
@@ -212,7 +213,7 @@ impl<'a> Worker<'a> {
         loop {
             self.crossing.heartbeat();
             self.faults.point(Point::Turn, None);
-            // A turn looks at its ring whoever has rung: a look is a load.
+            // A turn looks at its ring whoever has rung: a look is a load, and a doorbell that was lost costs a heartbeat.
             let rung = self.crossing.look();
             let mut more = false;
             for (number, service) in self.services().enumerate() {

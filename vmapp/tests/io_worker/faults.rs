@@ -191,6 +191,28 @@ fn lost_and_spurious_signals_are_that_and_nothing_more() {
 }
 
 #[test]
+fn a_lost_doorbell_costs_a_heartbeat_at_most() {
+    let heartbeat = Duration::from_millis(200);
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor {
+        heartbeat_ms: Some(200),
+        ..Supervisor::new(folder.path())
+    };
+    let mut control = supervisor.channel(CONTROL_CHANNEL);
+    let mut worker = Worker::ready(&supervisor);
+    call(&mut control, [1]);
+    assert_eq!(ids(&answers(&mut control, 1)), [1]);
+
+    worker.arm(&["doorbell-lost dir=down channel=control count=1"]);
+    let rung = Instant::now();
+    call(&mut control, [2]);
+    worker.wait_injected(1);
+    assert_eq!(ids(&answers(&mut control, 2)), [2], "nobody rang again");
+    assert!(rung.elapsed() >= heartbeat, "it was not lost");
+    all_given_back(&mut control);
+}
+
+#[test]
 fn a_disk_fails_as_told_and_the_guest_hears_at_which_sector() {
     let folder = tempfile::tempdir().unwrap();
     let supervisor = Supervisor::new(folder.path());

@@ -60,6 +60,7 @@ struct Supervisor {
     bells: Bells,
     crossing: Arc<Crossing>,
     console: ConsoleSpec,
+    heartbeat_ms: Option<u32>,
     fds: Vec<(FdRole, OwnedFd)>,
 }
 
@@ -96,6 +97,7 @@ impl Supervisor {
             memory,
             bells,
             console: ConsoleSpec::None,
+            heartbeat_ms: None,
             fds,
         }
     }
@@ -121,7 +123,7 @@ impl Supervisor {
         let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = common.into_iter().chain(own).unzip();
         let start = ToApp::Start {
             spec: Box::new(spec()),
-            heartbeat_ms: None,
+            heartbeat_ms: self.heartbeat_ms,
             console: self.console.clone(),
             nets,
             disks: vec![DiskBackSpec::Raw, DiskBackSpec::Overlay, DiskBackSpec::Raw],

@@ -77,8 +77,9 @@ pub const ACTIONS: &[ActionFacts] = &[
         name: "doorbell-lost",
         form: "",
         keys: &["channel", "dir", "rate", "every", "after", "count", "seed"],
-        meaning: "dir=down: a channel's bit is taken and its ring not looked at until the next; dir=up: the bit is set and a vmm \
-                  that sleeps is not woken. The guest's driver times out unless something else comes",
+        meaning: "dir=down: a channel's bit is taken and its ring not looked at until the next, or until the worker looks unasked, \
+                  a quarter of io.watchdog_ms later (0: never); dir=up: the bit is set and a vmm that sleeps is not woken. The guest sees \
+                  a pause",
     },
     ActionFacts {
         name: "irq-lost",
