@@ -52,6 +52,17 @@ pub enum ClientError {
         /// How long we waited.
         limit: Duration,
     },
+    /// The one that was started did not stay.
+    #[error(
+        "the I/O worker started from the program on disk {how}; I/O worker {serves}, of the program this VM was started with, \
+         serves now: mend or put back the program and ask again"
+    )]
+    OtherWorker {
+        /// How it ended.
+        how: String,
+        /// Process id of the one there is.
+        serves: u32,
+    },
     /// Our own output.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),

@@ -43,8 +43,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long `stop --now` waits for the end: the supervisor's own limits for a vmm and a terminal that do not obey, and some.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long `restart-io` waits for another I/O worker: one that does not fit is followed by one that does.
-const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// How long `restart-io` waits for another I/O worker: one that does not fit, and has ten seconds to show that, is followed
+/// by one that does.
+const RESTART_LIMIT: Duration = Duration::from_secs(15);
 /// Time between two looks for it.
 const RESTART_RECHECK: Duration = Duration::from_millis(10);
 
@@ -123,7 +124,8 @@ pub fn stop(name: &str, now: bool) -> u8 {
     }))
 }
 
-/// `vmapp restart-io`: returns when another I/O worker serves.
+/// `vmapp restart-io`: returns when another I/O worker serves. One that was not the first to be started is not what was
+/// asked for.
 pub fn restart_io(name: &str) -> u8 {
     finish(RuntimeDir::open().map_err(ClientError::from).and_then(|dir| {
         let before = get(&dir, name)?;
@@ -132,6 +134,12 @@ pub fn restart_io(name: &str) -> u8 {
         loop {
             let now = get(&dir, name)?;
             if now.io_state == "serving" && now.io_worker_pid != before.io_worker_pid {
+                if now.io_restarts != before.io_restarts + 1 {
+                    return Err(ClientError::OtherWorker {
+                        how: now.io_last_death.unwrap_or_default(),
+                        serves: now.io_worker_pid,
+                    });
+                }
                 return print(&format!("{name}: I/O worker {} serves\n", now.io_worker_pid));
             }
             if Instant::now() >= until {

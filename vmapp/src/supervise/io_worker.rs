@@ -25,6 +25,8 @@ const YOUNG: Duration = Duration::from_millis(500);
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// The longest.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
+/// How long one that is killed may take to be gone before the user is told.
+const GONE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is to be done about the worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +49,8 @@ pub enum Step {
 enum State {
     Starting,
     Serving,
-    Leaving { asked: bool },
-    Due(Instant),
+    Leaving { asked: bool, late: Option<Instant> },
+    Due { at: Instant, asked: bool },
     Lost,
 }
 
@@ -60,6 +62,8 @@ pub struct IoWorker {
     started: Instant,
     /// One of them has served.
     served: bool,
+    /// The present one was started on the user's word, and has not served.
+    on_trial: bool,
     /// What the present one says of its own end.
     reason: Option<String>,
     /// Deaths in the last [`WINDOW`].
@@ -78,6 +82,7 @@ impl IoWorker {
             limit: limit as usize,
             started: now,
             served: false,
+            on_trial: false,
             reason: None,
             deaths: VecDeque::new(),
             young: 0,
@@ -96,12 +101,17 @@ impl IoWorker {
         self.state == State::Serving
     }
 
+    /// Whether there is one that is to show itself.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.state, State::Starting | State::Serving)
+    }
+
     /// The state's public name.
     pub fn name(&self) -> &'static str {
         match self.state {
             State::Starting => "starting",
             State::Serving => "serving",
-            State::Leaving { .. } | State::Due(_) => "restarting",
+            State::Leaving { .. } | State::Due { .. } => "restarting",
             State::Lost => "lost",
         }
     }
@@ -119,8 +129,9 @@ impl IoWorker {
     /// When [`tick`](Self::tick) is due at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Due(at) => Some(at),
-            _ => None,
+            State::Due { at, .. } => Some(at),
+            State::Leaving { late, .. } => late,
+            State::Starting | State::Serving | State::Lost => None,
         }
     }
 
@@ -131,13 +142,14 @@ impl IoWorker {
         }
         self.state = State::Serving;
         self.served = true;
+        self.on_trial = false;
         vec![Step::Serves]
     }
 
     /// It says that it cannot go on. One that never could has a reason the next would have too.
     pub fn failed(&mut self, why: &str) -> Vec<Step> {
         let why = format!("failed: {}", plain(why));
-        if self.served {
+        if self.served || self.on_trial {
             self.reason = Some(why);
             return Vec::new();
         }
@@ -145,35 +157,34 @@ impl IoWorker {
     }
 
     /// It talks nonsense, or has stopped listening.
-    pub fn broke(&mut self, how: &str) -> Vec<Step> {
-        self.end(format!("broke the protocol: {}", plain(how)))
+    pub fn broke(&mut self, how: &str, now: Instant) -> Vec<Step> {
+        self.end(Some(format!("broke the protocol: {}", plain(how))), now)
     }
 
     /// It has shown no sign of life for so long.
-    pub fn silent(&mut self, since: Duration) -> Vec<Step> {
-        self.end(format!("gave no sign of life for {} ms", since.as_millis()))
+    pub fn silent(&mut self, since: Duration, now: Instant) -> Vec<Step> {
+        self.end(
+            Some(format!("gave no sign of life for {} ms", since.as_millis())),
+            now,
+        )
     }
 
     /// The user wants another one in its place.
-    pub fn replace(&mut self) -> Vec<Step> {
-        match self.state {
-            State::Starting | State::Serving => {
-                self.state = State::Leaving { asked: true };
-                vec![Step::Kill]
-            }
-            State::Leaving { .. } | State::Due(_) | State::Lost => Vec::new(),
-        }
+    pub fn replace(&mut self, now: Instant) -> Vec<Step> {
+        self.end(None, now)
     }
 
-    fn end(&mut self, why: String) -> Vec<Step> {
-        match self.state {
-            State::Starting | State::Serving => {
-                self.state = State::Leaving { asked: false };
-                self.reason = Some(why);
-                vec![Step::Kill]
-            }
-            State::Leaving { .. } | State::Due(_) | State::Lost => Vec::new(),
+    /// Kills it: why, unless that is the user's wish.
+    fn end(&mut self, why: Option<String>, now: Instant) -> Vec<Step> {
+        if !self.is_watched() {
+            return Vec::new();
         }
+        self.state = State::Leaving {
+            asked: why.is_none(),
+            late: Some(now + GONE_LIMIT),
+        };
+        self.reason = why;
+        vec![Step::Kill]
     }
 
     /// Its process is gone.
@@ -183,15 +194,24 @@ impl IoWorker {
             None => format!("died: {how}"),
         };
         match self.state {
-            State::Due(_) | State::Lost => return Vec::new(),
-            State::Leaving { asked: true } => {
+            State::Due { .. } | State::Lost => return Vec::new(),
+            State::Leaving { asked: true, .. } => {
                 self.last_death = Some("was replaced on request".to_owned());
-                self.state = State::Due(now);
+                self.state = State::Due { at: now, asked: true };
                 return vec![Step::Say("I/O worker replaced on request".to_owned())];
             }
-            State::Starting | State::Serving | State::Leaving { asked: false } => {}
+            State::Starting | State::Serving | State::Leaving { asked: false, .. } => {}
         }
         self.last_death = Some(how.clone());
+        if self.on_trial {
+            self.state = State::Due {
+                at: now,
+                asked: false,
+            };
+            return vec![Step::Warn(format!(
+                "the I/O worker that was to replace ours {how}; starting ours again"
+            ))];
+        }
         while self
             .deaths
             .front()
@@ -209,7 +229,10 @@ impl IoWorker {
                 ),
             });
         }
-        self.state = State::Due(now + self.delay(now));
+        self.state = State::Due {
+            at: now + self.delay(now),
+            asked: false,
+        };
         vec![Step::Warn(format!("I/O worker {how}; starting another"))]
     }
 
@@ -235,11 +258,23 @@ impl IoWorker {
     /// The deadline may have passed.
     pub fn tick(&mut self, now: Instant) -> Vec<Step> {
         match self.state {
-            State::Due(at) if now >= at => {
+            State::Due { at, asked } if now >= at => {
                 self.state = State::Starting;
+                self.on_trial = asked;
                 self.started = now;
                 self.restarts += 1;
                 vec![Step::Start]
+            }
+            State::Leaving {
+                asked,
+                late: Some(at),
+            } if now >= at => {
+                self.state = State::Leaving { asked, late: None };
+                vec![Step::Warn(format!(
+                    "I/O worker was killed {} s ago and is not gone: the host's kernel holds it, for a disk perhaps; \
+                     none can take its place before",
+                    GONE_LIMIT.as_secs()
+                ))]
             }
             _ => Vec::new(),
         }
@@ -346,12 +381,12 @@ mod tests {
     #[test]
     fn one_that_is_broken_or_silent_is_killed_and_followed() {
         let (mut worker, now) = serving(10);
-        assert_eq!(worker.silent(Duration::from_secs(5)), [Step::Kill]);
-        assert_eq!(worker.silent(Duration::from_secs(6)), []);
+        assert_eq!(worker.silent(Duration::from_secs(5), now), [Step::Kill]);
+        assert_eq!(worker.silent(Duration::from_secs(6), now), []);
         let text = "I/O worker gave no sign of life for 5000 ms; starting another";
         assert_eq!(worker.died("killed", now), [Step::Warn(text.into())]);
         let (mut worker, now) = serving(10);
-        assert_eq!(worker.broke("not\x1b JSON"), [Step::Kill]);
+        assert_eq!(worker.broke("not\x1b JSON", now), [Step::Kill]);
         let text = "I/O worker broke the protocol: not  JSON; starting another";
         assert_eq!(worker.died("killed", now), [Step::Warn(text.into())]);
     }
@@ -360,10 +395,52 @@ mod tests {
     fn a_start_on_request_counts_for_nothing() {
         let (mut worker, mut now) = serving(0);
         for _ in 0..5 {
-            assert_eq!(worker.replace(), [Step::Kill]);
-            assert_eq!(worker.replace(), []);
+            assert_eq!(worker.replace(now), [Step::Kill]);
+            assert_eq!(worker.replace(now), []);
             assert!(matches!(&worker.died("killed", now)[..], [Step::Say(_)]));
             assert_eq!(next(&mut worker, &mut now), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn what_the_user_put_in_its_place_may_die_before_it_serves_and_ours_comes_back() {
+        for why in [
+            "died: exited with status 7",
+            "failed: no",
+            "gave no sign of life for 9 ms",
+        ] {
+            let (mut worker, now) = serving(0);
+            worker.replace(now);
+            worker.died("killed", now);
+            assert_eq!(worker.tick(now), [Step::Start]);
+            match why {
+                "failed: no" => assert_eq!(worker.failed("no"), []),
+                "died: exited with status 7" => {}
+                _ => assert_eq!(worker.silent(Duration::from_millis(9), now), [Step::Kill]),
+            }
+            let text = format!("the I/O worker that was to replace ours {why}; starting ours again");
+            assert_eq!(worker.died("exited with status 7", now), [Step::Warn(text)]);
+            assert_eq!(worker.last_death(), Some(why));
+            assert_eq!(worker.tick(now), [Step::Start]);
+            // Ours counts as ever.
+            assert!(matches!(&worker.died("x", now)[..], [Step::Lost(_)]));
+        }
+        let (mut worker, now) = serving(0);
+        worker.replace(now);
+        worker.died("killed", now);
+        worker.tick(now);
+        assert_eq!(worker.ready(), [Step::Serves]);
+        assert!(matches!(&worker.died("x", now)[..], [Step::Lost(_)]), "it served");
+    }
+
+    #[test]
+    fn one_that_does_not_die_when_killed_is_told_once() {
+        let (mut worker, now) = serving(10);
+        worker.replace(now);
+        let late = worker.deadline().unwrap();
+        assert_eq!(worker.tick(late - Duration::from_millis(1)), []);
+        assert!(matches!(&worker.tick(late)[..], [Step::Warn(text)] if text.contains("not gone")));
+        assert_eq!((worker.deadline(), worker.tick(late + WINDOW)), (None, vec![]));
+        assert!(matches!(&worker.died("killed", late)[..], [Step::Say(_)]));
     }
 }

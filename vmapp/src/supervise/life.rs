@@ -203,7 +203,7 @@ impl Life {
             Event::VmmDied(how) => self.vmm_died(&how, now),
             Event::App(word) => self.app_word(word, now),
             Event::AppBroke(how) => {
-                let steps = self.io.broke(&how);
+                let steps = self.io.broke(&how, now);
                 self.follow(steps, now)
             }
             Event::AppDied(how) => {
@@ -211,11 +211,11 @@ impl Life {
                 self.follow(steps, now)
             }
             Event::AppSilent(since) => {
-                let steps = self.io.silent(since);
+                let steps = self.io.silent(since, now);
                 self.follow(steps, now)
             }
             Event::RestartIo => {
-                let steps = self.io.replace();
+                let steps = self.io.replace(now);
                 self.follow(steps, now)
             }
             Event::Signal(name) => self.signal(name, now),

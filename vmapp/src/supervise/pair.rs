@@ -23,7 +23,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 use vmdriver_shim::counters::Counters;
 use vmdriver_shim::crossing::Bells;
 use vmdriver_shim::handover::{HandoverError, Socket};
@@ -179,13 +178,10 @@ fn here() -> Result<PathBuf, StartError> {
     }
 }
 
-/// How long an I/O worker may take to get into its jail and serve.
-const JAIL_LIMIT: Duration = Duration::from_secs(10);
-
 /// Waits until the I/O worker serves, in a whole jail: with `require_jail` no guest starts before. (The vmm refuses by
 /// itself, before its guest's first instruction.)
 fn jailed(app: &Worker) -> Result<FromApp, StartError> {
-    match app.first_word(JAIL_LIMIT) {
+    match app.first_word(watchdog::START_LIMIT) {
         Some(FromApp::Failed(why)) => Err(StartError::Jail(plain(&why))),
         Some(word) => Ok(word),
         None => Err(StartError::Jail("it did not get ready".to_owned())),

@@ -82,6 +82,8 @@ impl<'a> Supervisor<'a> {
         }
         loop {
             let started = Instant::now();
+            // The workers before these are gone, with what they were to do.
+            self.armory.continued();
             let mut pair = Pair::start(self.config, &self.host, self.armory.orders())?;
             let verdict = self.live(&mut pair);
             // The workers are dead and reaped before anything else is let go.
@@ -107,7 +109,7 @@ impl<'a> Supervisor<'a> {
     /// One incarnation.
     fn live(&mut self, pair: &mut Pair) -> Verdict {
         let mut life = Life::new(self.config.host.restart_limit, Instant::now());
-        self.watchdog.restart(Instant::now());
+        self.watchdog.starts(Instant::now());
         loop {
             if let Some(verdict) = life.verdict() {
                 return verdict.clone();
@@ -143,7 +145,7 @@ impl<'a> Supervisor<'a> {
                 .collect();
         let deadline = [
             life.deadline(),
-            self.watchdog.deadline().filter(|_| life.io().serves()),
+            self.watchdog.deadline().filter(|_| life.io().is_watched()),
             pair.vmm.deadline(),
             pair.app.deadline(),
             self.clients.deadline(),
@@ -188,7 +190,7 @@ impl<'a> Supervisor<'a> {
                 }
             });
         }
-        if life.io().serves()
+        if life.io().is_watched()
             && let Some(since) = self.watchdog.look(pair.heartbeat(), now)
         {
             events.push(Event::AppSilent(since));
@@ -285,7 +287,7 @@ impl<'a> Supervisor<'a> {
             Action::StartApp => return self.start_app(pair),
             Action::AppServes => {
                 self.program = Program::Same;
-                self.watchdog.restart(Instant::now());
+                self.watchdog.serves(Instant::now());
                 self.host.console.enter();
             }
             Action::Finish => pair.app.tell(&ToApp::Finish),
@@ -304,6 +306,7 @@ impl<'a> Supervisor<'a> {
     fn start_app(&mut self, pair: &mut Pair) -> Option<Event> {
         let program = std::mem::replace(&mut self.program, Program::Same);
         self.host.disks.change_worker();
+        self.watchdog.starts(Instant::now());
         let started = pair.replace_app(program, &self.host, self.armory.orders());
         started.err().map(|error| Event::AppDied(error.to_string()))
     }

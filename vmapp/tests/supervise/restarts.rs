@@ -142,7 +142,7 @@ fn a_worker_is_replaced_on_request_even_where_none_may_die() {
 
 #[test]
 fn an_upgrade_takes_the_program_on_disk_and_one_that_does_not_fit_is_followed_by_our_own() {
-    let stage = Stage::new(ECHO, "");
+    let stage = Stage::new(ECHO, "[io]\nrestart_limit = 0");
     let program = stage.path("vmapp");
     let install = |bytes: &[u8]| {
         let new = stage.path("new");
@@ -151,6 +151,7 @@ fn an_upgrade_takes_the_program_on_disk_and_one_that_does_not_fit_is_followed_by
         std::fs::rename(&new, &program).unwrap();
     };
     let real = std::fs::read(env!("CARGO_BIN_EXE_vmapp")).unwrap();
+    let real_size = real.len() as u64;
     install(&real);
     let mut command = Command::new(&program);
     stage.dress(&mut command);
@@ -175,9 +176,31 @@ fn an_upgrade_takes_the_program_on_disk_and_one_that_does_not_fit_is_followed_by
     echoes(&mut run, "upgraded ");
 
     install(b"#!/bin/sh\nexit 7\n");
-    assert_eq!(stage.ask(&["restart-io", "demo"]).status.code(), Some(0));
-    stage.wait_log("I/O worker died: exited with status 7; starting another");
-    wait_served(&stage, 3);
+    let asked = stage.ask(&["restart-io", "demo"]);
+    let worker = wait_served(&stage, 3);
+    let said = format!(
+        "error: the I/O worker started from the program on disk died: exited with status 7; I/O worker {worker}, of the program \
+         this VM was started with, serves now: mend or put back the program and ask again\n"
+    );
+    assert_eq!(
+        (
+            asked.status.code(),
+            String::from_utf8_lossy(&asked.stderr).as_ref()
+        ),
+        (Some(1), said.as_str())
+    );
+    stage.wait_log("the I/O worker that was to replace ours died: exited with status 7; starting ours again");
+    let runs = std::fs::metadata(format!("/proc/{worker}/exe")).unwrap();
+    assert_eq!(runs.len(), real_size, "the one it was started with");
+    echoes(&mut run, "back ");
+
+    // One that does nothing at all is found out as well.
+    install(b"#!/bin/sh\nexec sleep 1000\n");
+    let asked = stage.ask(&["restart-io", "demo"]);
+    assert_eq!(asked.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(said.contains("gave no sign of life for 10"), "{said}");
+    wait_served(&stage, 5);
     echoes(&mut run, "quit");
     assert_eq!(run.status(), 0, "{}", stage.log());
     stage.is_clean();
