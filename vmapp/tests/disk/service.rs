@@ -177,6 +177,49 @@ fn requests_are_done_and_completed_in_their_order() {
     assert_eq!(worker.count(AppCounter::PeerErrors), 0);
 }
 
+/// A defect of ours.
+struct Panicking;
+
+impl Image for Panicking {
+    fn sectors(&self) -> u64 {
+        SECTORS
+    }
+
+    fn read(&mut self, _lba: u64, _into: &mut [u8]) -> Result<(), DiskError> {
+        panic!("on purpose");
+    }
+
+    fn write(&mut self, _lba: u64, _from: &[u8]) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disks_thread_that_panics_is_heard_of_at_once_and_ends_the_worker() {
+    let mut stage = Stage::new();
+    let mut worker = stage.worker(Panicking, false);
+    stage.ask(Down::Read, 0, 1, &[]);
+    worker.crossing.look();
+    let error = loop {
+        match worker.service.turn(true) {
+            Err(error) => break error,
+            Ok(true) => {}
+            Ok(false) => {
+                let interests = worker.service.interests();
+                let watches = interests.fds.iter().flatten().map(|one| Watch::read(one.fd));
+                let watches: Vec<Watch> = watches.collect();
+                let woken = worker.crossing.sleep_on(Some(LONG), &watches).unwrap();
+                assert!(woken.work || woken.ready != 0, "nobody rang");
+            }
+        }
+    };
+    assert_eq!(error.to_string(), "the thread of disk 0 is gone");
+}
+
 /// Bug class 17: bounds checked against the disk, whatever the vmm says; and 6: sizes that overflow.
 #[test]
 fn what_is_no_request_is_refused_counted_and_never_reaches_the_image() {
