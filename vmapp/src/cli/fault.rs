@@ -9,7 +9,8 @@ use clap::Args;
 /// Shown below the options.
 pub const AFTER: &str = "\
 A fault is ACTION [KEY=VALUE]...; a word without = begins another one. `clear` takes all off, `list` shows what is
-armed. `vmapp fault --list` explains every action, filter and point.
+armed. Several are armed in turn, up to the first that this VM refuses. `vmapp fault --list` explains every action, filter and
+point.
 
 Examples:
   vmapp fault demo kill at=disk-done

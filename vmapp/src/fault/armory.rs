@@ -50,6 +50,8 @@ pub struct Armory {
     /// Channels of the machine.
     channels: Vec<Target>,
     orders: Vec<Order>,
+    /// What was armed before all was last taken off: a strike may not be told yet.
+    taken_off: Vec<Order>,
     last_id: u32,
     /// Injections up to now.
     sequence: u64,
@@ -89,6 +91,7 @@ impl Armory {
             seed,
             channels: channels(spec),
             orders: Vec::new(),
+            taken_off: Vec::new(),
             last_id: 0,
             sequence: 0,
             struck: BTreeMap::new(),
@@ -111,8 +114,10 @@ impl Armory {
             }
             Spec::Clear => {
                 let live = self.live().count();
-                self.orders.clear();
+                self.taken_off = std::mem::take(&mut self.orders);
                 self.vmm_dies = None;
+                // One that has stopped goes on.
+                self.continues = self.continues.map(|_| now);
                 Ok(format!("{live} taken off\n"))
             }
             Spec::List => Ok(self.list()),
@@ -170,8 +175,8 @@ impl Armory {
 
     /// Numbers and counts an injection; what it was, in words.
     fn number(&mut self, injection: &Injection) -> Option<String> {
-        // One that was taken off meanwhile has its number too, but its words are gone.
-        let order = self.orders.iter().find(|order| order.id == injection.order);
+        let mut orders = self.orders.iter().chain(&self.taken_off);
+        let order = orders.find(|order| order.id == injection.order);
         let first = self.sequence.saturating_add(1);
         self.sequence = self.sequence.saturating_add(injection.times);
         let action = order?.fault.action;

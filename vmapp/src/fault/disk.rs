@@ -12,7 +12,6 @@ use shared::msg::fault::{Action, DiskFault, DiskOp, Point, Target};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// What is wrong with the request in hand.
@@ -88,7 +87,7 @@ impl Failing {
             DiskFault::Eio => (Errno::EIO, any),
             DiskFault::Enospc => (Errno::ENOSPC, any),
             DiskFault::ShortWrite => (Errno::ENOSPC, first + u64::from(sectors / 2)),
-            DiskFault::Slow { ms } => return thread::sleep(Duration::from_millis(ms.into())),
+            DiskFault::Slow { ms } => return self.faults.pause(Duration::from_millis(ms.into())),
         };
         self.bad = Some(Bad {
             sector,

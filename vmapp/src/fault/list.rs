@@ -53,7 +53,7 @@ pub fn text() -> String {
     }
     text.push_str(
         "\nPoints 10 and up take channel=. The same seed and the same traffic meet the same faults again; each has a\n\
-         number, is counted (`faults` of the status) and logged.\n",
+         number, is counted (`faults` of the status) and logged, at most 20 lines in 10 s.\n",
     );
     text
 }

@@ -10,7 +10,7 @@ use shared::msg::fault::{Action, Injection, Order, Point, Target};
 use shared::msg::handover::FromApp;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vmdriver_shim::handover::{HandoverError, Socket};
 
@@ -21,6 +21,10 @@ const TELL_LIMIT: Duration = Duration::from_secs(1);
 pub struct Faults {
     live: AtomicBool,
     armed: Mutex<Armed>,
+    /// All was taken off so often, and who waits for that.
+    taken_off: (Mutex<u64>, Condvar),
+    /// Held by a thread that stops the process: a second stop would be taken for this one's end.
+    stopping: Mutex<()>,
     /// The supervisor's ear; none in tests of a single service.
     socket: Option<Arc<Socket>>,
 }
@@ -31,6 +35,8 @@ impl Faults {
         let faults = Self {
             live: AtomicBool::new(false),
             armed: Mutex::default(),
+            taken_off: Default::default(),
+            stopping: Mutex::default(),
             socket,
         };
         faults.set(orders);
@@ -44,9 +50,27 @@ impl Faults {
 
     /// These are armed from now on.
     pub fn set(&self, orders: Vec<Order>) {
+        let off = orders.is_empty();
         let mut armed = self.armed();
         armed.set(orders);
         self.live.store(armed.is_live(), Relaxed);
+        drop(armed);
+        if off {
+            let mut times = self.taken_off.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *times = times.wrapping_add(1);
+            self.taken_off.1.notify_all();
+        }
+    }
+
+    /// Holds this thread up, until all is taken off at the latest.
+    pub fn pause(&self, time: Duration) {
+        let times = self.taken_off.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *times;
+        let waited = self
+            .taken_off
+            .1
+            .wait_timeout_while(times, time, |times| *times == before);
+        drop(waited);
     }
 
     /// Whether anything can strike.
@@ -135,6 +159,7 @@ impl Faults {
     }
 
     fn stop(&self, ms: u32) {
+        let _stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
         self.tell_for_sure();
         self.say_for_sure(&FromApp::Stopping { ms });
         // Stops the process, all threads of it, until SIGCONT.

@@ -213,6 +213,22 @@ fn a_lost_doorbell_costs_a_heartbeat_at_most() {
 }
 
 #[test]
+fn a_request_that_is_slow_on_purpose_goes_on_when_all_faults_are_taken_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor {
+        heartbeat_ms: Some(50),
+        ..Supervisor::new(folder.path())
+    };
+    let mut disk = supervisor.channel(spec().disk_channel(0));
+    let mut worker = Worker::ready(&supervisor);
+    worker.arm(&["disk-error error=slow ms=600000 channel=disk0"]);
+    request(&mut disk, 1, Down::Write, 0, 8, 1);
+    worker.wait_injected(1);
+    worker.arm(&[]);
+    assert_eq!(end(&mut disk), (1, Status::Good, 8));
+}
+
+#[test]
 fn a_disk_fails_as_told_and_the_guest_hears_at_which_sector() {
     let folder = tempfile::tempdir().unwrap();
     let supervisor = Supervisor::new(folder.path());

@@ -77,22 +77,55 @@ impl Traffic {
     }
 }
 
+/// Every place of every point: the filter of a fault that is to strike there.
+fn places() -> impl Iterator<Item = (Point, String)> {
+    let channels = [Target::Control, Target::Console, Target::Net(0), Target::Disk(0)];
+    Point::ALL.iter().flat_map(move |&point| {
+        let scope = point.facts().scope;
+        let there = channels.into_iter().filter(move |&channel| scope.has(channel));
+        let everywhere = (scope == Scope::Worker).then(String::new);
+        there
+            .map(|channel| format!(" channel={channel}"))
+            .chain(everywhere)
+            .map(move |place| (point, place))
+    })
+}
+
 #[test]
 fn a_worker_may_die_at_every_point_of_every_channel_and_the_next_one_goes_on() {
-    let channels = [Target::Control, Target::Console, Target::Net(0), Target::Disk(0)];
-    for &point in Point::ALL {
-        let scope = point.facts().scope;
-        let mut places: Vec<String> = channels
-            .into_iter()
-            .filter(|&channel| scope.has(channel))
-            .map(|channel| format!(" channel={channel}"))
-            .collect();
-        if scope == Scope::Worker {
-            places.push(String::new());
-        }
-        for place in places {
-            dies_at(point, &place);
-        }
+    places().for_each(|(point, place)| dies_at(point, &place));
+}
+
+#[test]
+fn a_worker_may_stop_at_every_point_of_every_channel_and_goes_on_itself() {
+    places().for_each(|(point, place)| stops_at(point, &place));
+}
+
+fn stops_at(point: Point, place: &str) {
+    let text = format!("stop at={}{place} ms=1", point.name());
+    let folder = tempfile::tempdir().unwrap();
+    let mut supervisor = Supervisor::new(folder.path());
+    let mut traffic = Traffic::new(&mut supervisor);
+    traffic.send();
+    let mut worker = Worker::start(&supervisor, &[&text]);
+    worker.wait_for(|words| words.contains(&FromApp::Stopping { ms: 1 }));
+    wait_stopped(&worker);
+    assert_eq!(worker.injections().len(), 1, "{text}: told before");
+    kill(worker.pid(), Signal::SIGCONT).unwrap();
+    worker.wait_for(|words| words.contains(&FromApp::Continued));
+    traffic.receive();
+    assert_eq!(first_bytes(folder.path(), 0..8), [7; 8], "{text}");
+    // Nothing is lost by a stop.
+    let count = |counter| supervisor.crossing.app_counters().get(counter);
+    assert_eq!(count(AppCounter::NetTxPossiblyLost), 0, "{text}");
+    assert_eq!(worker.child.try_wait(), None, "{text}");
+}
+
+fn wait_stopped(worker: &Worker) {
+    let stat = format!("/proc/{}/stat", worker.pid());
+    let begun = Instant::now();
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        assert!(begun.elapsed() < LONG, "it does not stop");
     }
 }
 
@@ -145,11 +178,7 @@ fn a_worker_that_stops_at_a_point_of_a_disks_thread_goes_on_where_it_was() {
     let mut worker = Worker::start(&supervisor, &["stop at=disk-half ms=1"]);
     request(&mut disk, 1, Down::Write, 0, 8, 9);
     worker.wait_for(|words| words.contains(&FromApp::Stopping { ms: 1 }));
-    let stat = format!("/proc/{}/stat", worker.pid());
-    let begun = Instant::now();
-    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        assert!(begun.elapsed() < LONG, "it does not stop");
-    }
+    wait_stopped(&worker);
     assert_eq!(
         first_bytes(folder.path(), 0..8),
         [9, 9, 9, 9, 0, 0, 0, 0],

@@ -144,6 +144,37 @@ fn a_stopped_worker_is_continued_until_it_says_so() {
 }
 
 #[test]
+fn a_worker_that_was_to_stop_for_long_goes_on_when_all_is_taken_off() {
+    let mut armory = armory();
+    let now = Instant::now();
+    armory.stopping(600_000, now);
+    armory.ask("clear", now).unwrap();
+    assert_eq!(armory.due(now), [(Deed::Continue, None)]);
+    armory.continued();
+    armory.ask("clear", now).unwrap();
+    assert_eq!(armory.due(now), [], "nobody has stopped");
+}
+
+#[test]
+fn what_struck_before_all_was_taken_off_and_is_told_after_it_is_counted() {
+    let mut armory = armory();
+    ask(&mut armory, "drop channel=net0").unwrap();
+    ask(&mut armory, "clear").unwrap();
+    let late = Injection {
+        order: 1,
+        pass: 9,
+        times: 2,
+        channel: None,
+        dir: None,
+    };
+    assert_eq!(
+        armory.struck(&[late], &[]),
+        ["faults 1 to 2: drop, the last at pass 9"]
+    );
+    assert_eq!(armory.counts()["drop"], 2);
+}
+
+#[test]
 fn the_vmm_is_killed_once_and_not_after_clear() {
     let mut armory = armory();
     let now = Instant::now();

@@ -104,7 +104,7 @@ pub const ACTIONS: &[ActionFacts] = &[
         form: "at=POINT ms=N",
         keys: &["at", "ms", "channel", "rate", "every", "after", "count", "seed"],
         meaning: "the I/O worker stops (SIGSTOP) at a point and goes on after ms; once, unless count says more. Longer than \
-                  io.watchdog_ms, it is taken for hung",
+                  io.watchdog_ms (while it starts, also than 10 s), it is taken for hung",
     },
     ActionFacts {
         name: "vmm-kill",
@@ -116,7 +116,7 @@ pub const ACTIONS: &[ActionFacts] = &[
         name: "clear",
         form: "",
         keys: &[],
-        meaning: "everything armed is off",
+        meaning: "everything armed is off, and what was held up, slow or stopped by it goes on",
     },
     ActionFacts {
         name: "list",
