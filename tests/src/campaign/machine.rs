@@ -122,15 +122,13 @@ impl Machine {
             None
         };
         let mut words = "raw=1".to_owned();
-        let mut sections = String::new();
         if disks.files.is_ok() {
             words.push_str(" files=0");
         }
         if let Some(stream) = &stream {
             words.push_str(&format!(" peer={HOST}:{} address={GUEST}/24", stream.port));
-            sections = format!("[[net]]\nbackend = \"tap\"\ntap = {TAP:?}\n");
         }
-        let vm = start(plan, linux, initrd, disks, &words, &sections);
+        let vm = start(plan, linux, initrd, disks, &words);
         let mut machine = Self {
             vm,
             heard: Heard::default(),
@@ -343,13 +341,9 @@ pub fn ended(vm: &mut Vm) -> Result<ExitStatus, String> {
 }
 
 /// Boots once more for nothing but the file system: its journal is replayed, and it is put away. Needed after a VM that was
-/// cut off.
+/// cut off, which must have left disks and tap free.
 pub fn mend(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Result<(), String> {
-    let plan = Plan {
-        net: false,
-        ..plan.clone()
-    };
-    let mut vm = start(&plan, linux, initrd, disks, "mend files=0", "");
+    let mut vm = start(plan, linux, initrd, disks, "mend files=0");
     let status = ended(&mut vm)?;
     if status.success() {
         Ok(())
@@ -358,9 +352,18 @@ pub fn mend(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Resul
     }
 }
 
-/// Starts one.
-pub fn start(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks, words: &str, sections: &str) -> Vm {
-    let Plan { name, engine, io, .. } = plan;
+/// Starts one. On the thread in whose network the tap is, if it is to have one.
+pub fn start(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks, words: &str) -> Vm {
+    let Plan {
+        name,
+        engine,
+        io,
+        net,
+    } = plan;
+    let net = match net {
+        true => format!("[[net]]\nbackend = \"tap\"\ntap = {TAP:?}\n"),
+        false => String::new(),
+    };
     let images = [disks.images.files(), disks.images.raw()];
     let images = images
         .map(|image| format!("[[disk]]\npath = {image:?}\n"))
@@ -368,7 +371,7 @@ pub fn start(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks, words: 
     let config = format!(
         "name = {name:?}\n[machine]\nmemory = \"128M\"\nengine = {engine:?}\non_reset = \"exit\"\n\
          [boot]\nkernel = {:?}\ninitrd = {:?}\ncmdline = \"console=ttyS0 quiet panic=-1 run=/load {words}\"\n\
-         {sections}{images}[io]\n{io}\n",
+         {net}{images}[io]\n{io}\n",
         linux.kernel(),
         initrd.path(),
     );

@@ -191,7 +191,8 @@ fn strike(machine: &mut Machine, order: Order) -> Result<Option<Stall>, String> 
         (Blow::KillAt(place) | Blow::StopAt(place, _), spec) => {
             machine.fault(&spec.unwrap_or_default())?;
             if place.is_start() {
-                machine.command(&["restart-io", &machine.vm.name])?;
+                // It says no when what it has started dies; that is counted below.
+                machine.vm.vmapp(&["restart-io", &machine.vm.name]);
                 deaths += 1;
             }
         }
@@ -212,7 +213,7 @@ fn strike(machine: &mut Machine, order: Order) -> Result<Option<Stall>, String> 
     }
     typed?;
     machine.deaths += deaths;
-    if order.blow.kills() {
+    if deaths > 0 {
         machine.reborn = Instant::now();
     }
     machine.goes_on()?;

@@ -1,7 +1,7 @@
 //! What is done to the I/O worker, and when: a list that follows from the seed alone, so that a run can be repeated.
 //!
-//! First every point of the protocol that the load reaches, at every channel it has, in turn; then points at random. Every
-//! few of them is a signal from outside instead, at a time of no meaning to the worker.
+//! First a kill at every point of the protocol that the load reaches, at every channel it has, in turn; then a stop at each;
+//! then points at random. Every few of them is a signal from outside instead, at a time of no meaning to the worker.
 
 use super::heard::format::mix;
 use shared::msg::fault::{Point, Scope, Target};
@@ -66,7 +66,7 @@ impl Blow {
     pub fn row(&self) -> String {
         match self {
             Self::KillAt(place) => format!("kill at {place}"),
-            Self::StopAt(..) => "stop at a point".to_owned(),
+            Self::StopAt(place, _) => format!("stop at {place}"),
             Self::Kill => "kill -9".to_owned(),
             Self::Stop(_) => "stop and continue".to_owned(),
             Self::Restart => "restart-io".to_owned(),
@@ -105,9 +105,12 @@ pub struct Order {
 /// The endless list.
 pub struct Orders {
     places: Vec<Place>,
-    /// Places that were not had yet, the next one last.
-    left: Vec<Place>,
-    had: HashSet<Place>,
+    /// Places where none was killed yet, the next one last.
+    kills: Vec<Place>,
+    /// Places where none was stopped yet, the next one last.
+    stops: Vec<Place>,
+    killed: HashSet<Place>,
+    stopped: HashSet<Place>,
     count: u64,
     state: u64,
 }
@@ -126,8 +129,10 @@ impl Orders {
     pub fn new(seed: u64, reach: Reach) -> Self {
         let mut orders = Self {
             places: Vec::new(),
-            left: Vec::new(),
-            had: HashSet::new(),
+            kills: Vec::new(),
+            stops: Vec::new(),
+            killed: HashSet::new(),
+            stopped: HashSet::new(),
             count: 0,
             state: mix(seed),
         };
@@ -135,16 +140,20 @@ impl Orders {
         orders
     }
 
-    /// Whether every place has had its turn.
+    /// Whether every place has had its kill.
     pub fn is_round(&self) -> bool {
-        self.left.is_empty()
+        self.kills.is_empty()
     }
 
     /// Another machine: what it reaches and none before did comes first.
     pub fn reach(&mut self, reach: Reach) {
         self.places = places(reach);
-        let left = self.places.iter().filter(|place| !self.had.contains(place));
-        self.left = left.rev().copied().collect();
+        let but = |had: &HashSet<Place>| {
+            let left = self.places.iter().filter(|place| !had.contains(place));
+            left.rev().copied().collect()
+        };
+        self.kills = but(&self.killed);
+        self.stops = but(&self.stopped);
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -161,17 +170,24 @@ impl Orders {
     }
 
     fn at_a_point(&mut self) -> Blow {
-        if let Some(place) = self.left.pop() {
-            self.had.insert(place);
+        if let Some(place) = self.kills.pop() {
+            self.killed.insert(place);
             return Blow::KillAt(place);
+        }
+        if let Some(place) = self.stops.pop() {
+            self.stopped.insert(place);
+            return self.stop_at(place);
         }
         let place = self.below(self.places.len() as u64) as usize;
         let place = self.places[place];
-        // While it starts nobody waits for it.
-        if self.below(STOPS) == 0 && !place.is_start() {
-            return Blow::StopAt(place, 1 + self.below(LONGEST_STOP));
+        if self.below(STOPS) == 0 {
+            return self.stop_at(place);
         }
         Blow::KillAt(place)
+    }
+
+    fn stop_at(&mut self, place: Place) -> Blow {
+        Blow::StopAt(place, 1 + self.below(LONGEST_STOP))
     }
 }
 
@@ -237,13 +253,18 @@ mod tests {
         let list = |seed| Orders::new(seed, ALL).take(400).collect::<Vec<_>>();
         assert_eq!(list(1), list(1));
         assert_ne!(list(1), list(2));
-        let mut seen = HashSet::new();
         let mut orders = Orders::new(1, ALL);
-        while !orders.is_round() {
-            if let Some(Blow::KillAt(place)) = orders.next().map(|order| order.blow) {
-                assert!(seen.insert(place), "{place} again");
+        for kills in [true, false] {
+            let mut seen = HashSet::new();
+            while seen.len() < orders.places.len() {
+                match orders.next().map(|order| order.blow) {
+                    Some(Blow::KillAt(place)) if kills => assert!(seen.insert(place), "{place} again"),
+                    Some(Blow::StopAt(place, _)) if !kills => assert!(seen.insert(place), "{place} again"),
+                    Some(Blow::Kill | Blow::Stop(_) | Blow::Restart) => {}
+                    other => panic!("{other:?} before all had theirs"),
+                }
             }
+            assert!(orders.is_round());
         }
-        assert_eq!(seen.len(), orders.places.len());
     }
 }

@@ -248,7 +248,7 @@ fn suspended(machine: &mut Machine) -> Result<(), String> {
 fn never_comes_up(plan: &Plan, linux: &Linux, initrd: &Initrd, disks: &Disks) -> Result<(), String> {
     let name = format!("{}-loop", plan.name);
     let plan = Plan { name, ..plan.clone() };
-    let mut vm = start(&plan, linux, initrd, disks, "mend", "");
+    let mut vm = start(&plan, linux, initrd, disks, "mend");
     let arm = ["fault", &plan.name, "kill at=turn count=1000"];
     // There is somebody to ask a little after the start.
     while !vm.vmapp(&arm).status.success() {
