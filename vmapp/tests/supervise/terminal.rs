@@ -144,11 +144,7 @@ impl Drop for Screen {
 fn raw_during_the_run_and_restored_after_a_normal_end() {
     let screen = Screen::new("started;echo;ended \"powered-off\"");
     screen.wait_raw();
-    assert!(
-        screen.stage.log().contains("demo: C-a x ends the VM"),
-        "{}",
-        screen.stage.log()
-    );
+    screen.stage.wait_log("demo: C-a x ends the VM");
     screen.type_in(b"\x03\x1a quit");
     screen.wait_text("\x03\x1a quit");
     assert_eq!(screen.end(), "exit status: 0", "{}", screen.stage.log());
