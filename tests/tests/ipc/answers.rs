@@ -17,20 +17,20 @@ const SILENCE: Duration = Duration::from_millis(500);
 const MOST_LIES: u32 = 1;
 
 /// The disk's end: honest unless told otherwise.
-struct Disk {
-    channel: Channel,
+pub struct Disk {
+    pub channel: Channel,
     sectors: Vec<u8>,
 }
 
 impl Disk {
-    fn new(vmm: &Vmm) -> Self {
+    pub fn new(vmm: &Vmm) -> Self {
         Self {
             channel: vmm.channel(vmm.spec.disk_channel(0)),
             sectors: vec![0; crate::vmm::SECTORS as usize * SECTOR],
         }
     }
 
-    fn take(&mut self) -> Option<(SlotHeader, Request, Vec<u8>)> {
+    pub fn take(&mut self) -> Option<(SlotHeader, Request, Vec<u8>)> {
         let mut payload = Vec::new();
         let header = self.channel.next(&mut payload).expect("an honest vmm")?;
         let (request, data) = Request::read_from_prefix(&payload).expect("a request");
@@ -38,7 +38,7 @@ impl Disk {
     }
 
     /// What an honest disk answers.
-    fn do_it(&mut self, header: SlotHeader, request: Request, data: &[u8]) -> Vec<u8> {
+    pub fn do_it(&mut self, header: SlotHeader, request: Request, data: &[u8]) -> Vec<u8> {
         let at = request.lba as usize * SECTOR;
         let end = at + request.sectors as usize * SECTOR;
         let mut answer = completion(Status::Good, request.sectors);
@@ -51,12 +51,12 @@ impl Disk {
     }
 
     /// Puts a completion into the ring, if there is room.
-    fn say(&mut self, id: u64, payload: &[u8]) {
+    pub fn say(&mut self, id: u64, payload: &[u8]) {
         self.channel.push(Up::Done as u16, id, payload).ok();
         self.channel.flush().expect("a doorbell");
     }
 
-    fn serve(&mut self) {
+    pub fn serve(&mut self) {
         while let Some((header, request, data)) = self.take() {
             let answer = self.do_it(header, request, &data);
             self.say(header.id, &answer);

@@ -2,9 +2,12 @@
 //!
 //! A short run with each test run; `WORLDSWITCH_MINUTES` names a longer one.
 
+use crate::answers::Disk;
+use crate::vmm::Vmm;
 use crate::worker::{Worker, who_has_router};
 use shared::msg::disk::Down;
-use shared::msg::{console, control};
+use shared::msg::{console, control, net};
+use shared::spec::Notify;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -133,6 +136,71 @@ fn full_rings_both_ways_and_nothing_stands_still() {
     worker.process.finish("full rings");
     drop(worker);
     typist.join().expect("the pipe is gone");
+}
+
+/// The other way round: one guest that has its disk busy and prints of it, one that says back what is typed, and to both
+/// frames for a card that nobody has started, which go nowhere and must not stand.
+#[test]
+fn a_vmm_whose_rings_are_full_lets_nothing_stand_still() {
+    for (guest, words) in [("disk.elf", "load"), ("hello.elf", "echo")] {
+        let mut vmm = Vmm::start(guest, words, Notify::Bitmap);
+        let (mut console, mut disk) = (vmm.console(), Disk::new(&vmm));
+        let mut frames = vmm.channel(vmm.spec.net_channel(0));
+        let frame = who_has_router();
+        console.until(|text| text.contains('\n'), || disk.serve());
+        let busy = words == "load";
+        let names = if busy {
+            ["requests", "output", "frames in"]
+        } else {
+            ["input", "output", "frames in"]
+        };
+        let mut flows = names.map(Flow::new);
+        let mut payload = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < how_long() / 2 {
+            let mut moved = [0u64; 3];
+            while let Some((header, request, data)) = disk.take() {
+                let answer = disk.do_it(header, request, &data);
+                disk.say(header.id, &answer);
+                disk.channel.release(1).expect("a doorbell");
+                moved[0] += 1;
+            }
+            while !busy
+                && console
+                    .channel
+                    .push(console::Up::Input as u16, 0, &[b'i'; 64])
+                    .is_ok()
+            {
+                moved[0] += 1;
+            }
+            while let Some(_slot) = console.channel.next(&mut payload).expect("an honest vmm") {
+                console.channel.release(1).expect("a doorbell");
+                moved[1] += 1;
+            }
+            while frames.push(net::Up::Frame as u16, 0, &frame).is_ok() {
+                moved[2] += 1;
+            }
+            for (flow, moved) in flows.iter_mut().zip(moved) {
+                flow.moved(moved);
+            }
+            for channel in [&mut disk.channel, &mut console.channel, &mut frames] {
+                channel.flush().expect("a doorbell");
+                channel.want_credit().expect("an honest vmm");
+            }
+            vmm.app.look();
+            vmm.app
+                .sleep(Some(Duration::from_millis(50)), &[])
+                .expect("sleep");
+        }
+        for flow in &flows {
+            println!(
+                "{guest}: {:12} {:9}, longest still {:?}",
+                flow.name, flow.count, flow.longest
+            );
+        }
+        vmm.lives("full rings");
+        vmm.process.stop("full rings");
+    }
 }
 
 fn request(id: u64) -> shared::msg::disk::Request {

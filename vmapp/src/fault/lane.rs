@@ -101,6 +101,11 @@ impl Lane {
         self.channel.crossing()
     }
 
+    /// As [`Channel::held`].
+    pub fn held(&self) -> u32 {
+        self.channel.held()
+    }
+
     /// As [`Channel::payload_max`].
     pub fn payload_max(&self) -> usize {
         self.channel.payload_max()
