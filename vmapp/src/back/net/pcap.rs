@@ -5,7 +5,10 @@
 //! the turn. A file that cannot be written costs frames of the capture, never of the network, and never half a block:
 //! what a write left over goes on where it stopped once there is room again.
 //!
-//! Appending is right whatever the file holds: a file may have several sections, one for each worker that wrote it.
+//! A file may have several sections, one for each worker that wrote it. One that died may have left a part of a block, which
+//! its successor cuts off ([`tail`]) before it appends.
+
+mod tail;
 
 use super::burst::Burst;
 use super::{Net, Received, Sent, Waits, Wanted};
@@ -14,6 +17,7 @@ use nix::errno::Errno;
 use nix::unistd::write;
 use shared::abi::counters::AppCounter;
 use shared::msg::handover::Joins;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmdriver_shim::counters::Counters;
@@ -50,7 +54,7 @@ enum Direction {
 /// A back end and the file its frames are noted in.
 pub struct Capture<N> {
     net: N,
-    file: OwnedFd,
+    file: File,
     blocks: Vec<u8>,
     /// Frames that found no room since the counters were told.
     lost: u64,
@@ -61,8 +65,18 @@ pub struct Capture<N> {
 }
 
 impl<N: Net> Capture<N> {
-    /// Captures what goes through `net` to `file`, open for appending; `name` is the interface's in the file.
+    /// Captures what goes through `net` to `file`, open for reading and appending; `name` is the interface's in the file.
     pub fn new(net: N, file: OwnedFd, name: &str) -> Self {
+        let file = File::from(file);
+        let trouble = match tail::mend(&file) {
+            Ok(0) => None,
+            Ok(cut) => Some(format!(
+                "capture: {cut} bytes of a block that was not written whole are cut off"
+            )),
+            Err(error) => Some(format!(
+                "capture: its end cannot be looked at, and may be no whole block: {error}"
+            )),
+        };
         let mut blocks = Vec::with_capacity(BUFFER);
         section_header(&mut blocks);
         interface(&mut blocks, name);
@@ -73,7 +87,7 @@ impl<N: Net> Capture<N> {
             lost: 0,
             failed: None,
             told: false,
-            trouble: None,
+            trouble,
         }
     }
 
