@@ -116,6 +116,18 @@ impl Process {
         kinds
     }
 
+    /// What is behind one of its descriptors.
+    pub fn descriptor(&self, number: u32) -> PathBuf {
+        let link = self.folder.join("fd").join(number.to_string());
+        fs::read_link(&link).unwrap_or_else(|error| panic!("{}: {error}", link.display()))
+    }
+
+    /// Opens, for writing, what is behind one of its descriptors.
+    pub fn open(&self, number: u32) -> std::io::Result<fs::File> {
+        let path = self.folder.join("fd").join(number.to_string());
+        fs::File::options().write(true).open(path)
+    }
+
     /// Its mappings.
     pub fn mappings(&self) -> Vec<Mapping> {
         self.text("maps").lines().map(mapping).collect()

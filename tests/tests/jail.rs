@@ -4,19 +4,23 @@
 //! The facts that are asserted are also printed, as the table of README's security section
 //! (`cargo test -p tests --test jail -- --show-output the_table`).
 
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::{Pid, Uid, ttyname};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use tests::cell::{Mapping, Process};
 use tests::network::enter_namespace;
-use tests::product::{GUESTS, LIMIT, Vm, kvm, program, skip};
+use tests::product::{GUESTS, LIMIT, Vm, children, kvm, program, skip, until};
 use vmdriver_shim::jail::allow::{Row, lists};
 use vmdriver_shim::jail::{Io, Role, Thread};
 
@@ -135,6 +139,7 @@ impl Running {
             self.has_no_rights(role, process);
             self.is_alone(role, process);
             self.is_bounded(role, process);
+            has_no_standard_streams_of_the_user(process, self.vm.pid());
             for mapping in process.mappings() {
                 let rights = &mapping.rights;
                 assert!(
@@ -151,7 +156,13 @@ impl Running {
         let threads = [("vmapp-io", "2"), ("disk-0", "2"), ("disk-1", "2")];
         assert_eq!(self.app.threads("Seccomp_filters"), counts(&threads));
         assert_eq!(self.vmm.descriptors(), self.descriptors(Role::Vmm));
-        assert_eq!(self.app.descriptors(), self.descriptors(Role::App));
+        // Of a client that has hung up, the test's own, it hears in its time.
+        let began = Instant::now();
+        let expected = self.descriptors(Role::App);
+        while self.app.descriptors() != expected && began.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.app.descriptors(), expected);
         self.only_the_vmm_maps_guest_memory();
     }
 
@@ -216,7 +227,7 @@ impl Running {
     fn descriptors(&self, role: Role) -> BTreeMap<String, usize> {
         let mut expected = BTreeMap::new();
         let mut add = |kind: &str, count: usize| *expected.entry(kind.to_owned()).or_default() += count;
-        // Standard input and output; standard error, which is the test's pipe; the supervisor.
+        // Standard input and output; standard error; the supervisor.
         add("/dev/null", 2);
         add("pipe", 1);
         add("unix socket", 1);
@@ -278,6 +289,27 @@ impl Running {
                 assert!(rings || vmm && (code || vcpu), "shared: {mapping:?}");
             }
         }
+    }
+}
+
+/// Nothing to read, nowhere to write but to the supervisor.
+fn has_no_standard_streams_of_the_user(process: &Process, supervisor: u32) {
+    for number in [0, 1] {
+        assert_eq!(
+            process.descriptor(number),
+            Path::new("/dev/null"),
+            "descriptor {number}"
+        );
+    }
+    let own = process.descriptor(2);
+    assert!(own.to_string_lossy().starts_with("pipe:["), "{own:?}");
+    let supervisor = Process::new(supervisor);
+    for number in 0..3 {
+        assert_ne!(
+            own,
+            supervisor.descriptor(number),
+            "its standard error is the user's"
+        );
     }
 }
 
@@ -592,4 +624,89 @@ fn end(vm: &Vm, name: &str) {
         .expect("a worker");
     let pid = i32::try_from(*pid).expect("a process id");
     kill(Pid::from_raw(pid), Signal::SIGSYS).expect("it can be killed");
+}
+
+/// `vmapp run` with the three standard streams on these, and its workers: the vmm, the I/O worker.
+fn run_on(streams: [OwnedFd; 3], console: &str, folder: &Path) -> (std::process::Child, [Process; 2]) {
+    let config = folder.join("vm.toml");
+    let text = format!(
+        "name = \"jail-streams\"\n[machine]\nmemory = \"64M\"\nengine = \"interp\"\n[boot]\nkernel = \"{GUESTS}/hello.elf\"\n\
+         cmdline = \"hello.elf forever\"\n[console]\nserial = {console:?}\n"
+    );
+    std::fs::write(&config, text).expect("a config file");
+    let [stdin, stdout, stderr] = streams;
+    let mut vmapp = Command::new(program("vmapp"));
+    vmapp.arg("run").arg(&config).env("XDG_RUNTIME_DIR", folder);
+    let vmapp = vmapp
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .expect("vmapp starts");
+    let jailed = |pid| Process::new(pid).status("Seccomp") == ["2"];
+    let workers = || {
+        ["vmm", "vmapp-io"].map(|name| {
+            children(vmapp.id())
+                .into_iter()
+                .find(|(_, worker)| worker == name)
+        })
+    };
+    until("two workers in their jails", || {
+        workers()
+            .iter()
+            .all(|worker| worker.as_ref().is_some_and(|(pid, _)| jailed(*pid)))
+    });
+    let workers = workers().map(|worker| Process::new(worker.expect("it is there").0));
+    (vmapp, workers)
+}
+
+/// The user's terminal, and a file of the user's, can be reached by no worker: but the terminal that is the console, by the I/O worker.
+#[test]
+fn no_worker_holds_the_users_standard_error() {
+    let name = "jail-streams";
+    if !Uid::effective().is_root() {
+        return skip(name, "only root sees what another process holds");
+    }
+    let null = || {
+        OwnedFd::from(
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .expect("/dev/null"),
+        )
+    };
+    for (console, on_terminal, held) in [("stdio", true, 2), ("none", true, 0), ("none", false, 0)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pty = openpty(None, None).expect("a terminal");
+        let terminal = || pty.slave.try_clone().expect("a descriptor");
+        let log = folder.path().join("log");
+        let (streams, users) = if on_terminal {
+            let path = ttyname(&pty.slave).expect("its path");
+            ([terminal(), terminal(), terminal()], path)
+        } else {
+            let file = File::create(&log).expect("a file");
+            ([null(), null(), file.into()], log)
+        };
+        let (mut vmapp, [vmm, app]) = run_on(streams, console, folder.path());
+        let users = users.display().to_string();
+        for (process, held) in [(&vmm, 0), (&app, held)] {
+            has_no_standard_streams_of_the_user(process, vmapp.id());
+            let descriptors = process.descriptors();
+            assert_eq!(
+                descriptors.get(&users).copied().unwrap_or(0),
+                held,
+                "{users}: {descriptors:?}"
+            );
+            let others = descriptors.keys().filter(|kind| kind.starts_with("/dev/"));
+            let others: Vec<_> = others
+                .filter(|kind| **kind != users && *kind != "/dev/null")
+                .collect();
+            assert!(others.is_empty(), "{others:?}");
+            let reopened = process.open(2).expect("root may");
+            assert!(!reopened.is_terminal());
+        }
+        vmapp.kill().expect("it can be killed");
+        vmapp.wait().expect("it was started");
+    }
 }

@@ -103,24 +103,19 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `program` with `socket` as its descriptor 0, nothing to write to on 1, our own standard error (or none)
-    /// on 2, and no other descriptor. It stays in our process group, so that it may read the terminal.
+    /// Starts `program` with `socket` as its descriptor 0, nothing to write to on 1, `stderr` on 2, and no other
+    /// descriptor. It stays in our process group, so that it may read the terminal.
     ///
     /// Call from a thread that lives as long as the worker should: the kernel ties [`die_with_parent`] to the thread.
     pub fn spawn<A: AsRef<OsStr>>(
         program: impl AsRef<OsStr>,
         args: impl IntoIterator<Item = A>,
         socket: Socket,
-        keep_stderr: bool,
+        stderr: Stdio,
     ) -> Result<Self, SpawnError> {
         close_all_on_exec()?;
         collect_children()?;
         let program = program.as_ref();
-        let stderr = if keep_stderr {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        };
         let environment = std::env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
             PASSED_ON.contains(&name.as_ref()) || name.starts_with(OWN_PREFIX)

@@ -250,7 +250,7 @@ fn attempts(attempt: &str, bell: &Doorbell) -> Result<(), Errno> {
 fn put_in(part: &str, attempt: &str) -> Death {
     let (_ours, theirs) = Socket::pair().unwrap();
     let program = std::env::current_exe().unwrap();
-    let mut child = Child::spawn(program, ["--part", part, attempt], theirs, true).unwrap();
+    let mut child = Child::spawn(program, ["--part", part, attempt], theirs, Stdio::inherit()).unwrap();
     let mut fds = [nix::poll::PollFd::new(
         child.pidfd(),
         nix::poll::PollFlags::POLLIN,

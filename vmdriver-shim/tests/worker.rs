@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use vmdriver_shim::handover::{Received, Socket};
 use vmdriver_shim::jail::{self, Cell, Role, Room, UID_BASE, UID_PAIRS};
@@ -78,7 +79,7 @@ fn main() {
 fn start(part: &str) -> (Child, Socket) {
     let (ours, theirs) = Socket::pair().unwrap();
     let program = std::env::current_exe().unwrap();
-    let child = Child::spawn(program, ["--part", part], theirs, true).unwrap();
+    let child = Child::spawn(program, ["--part", part], theirs, Stdio::inherit()).unwrap();
     (child, ours)
 }
 
@@ -285,7 +286,7 @@ fn the_way_a_worker_ends_is_reported() {
     child.kill();
     assert_eq!(child.wait().to_string(), "killed by SIGKILL");
     let (_ours, theirs) = Socket::pair().unwrap();
-    let missing = Child::spawn("/nonexistent/program", [""; 0], theirs, true);
+    let missing = Child::spawn("/nonexistent/program", [""; 0], theirs, Stdio::inherit());
     assert!(missing.unwrap_err().to_string().contains("/nonexistent/program"));
 }
 

@@ -11,6 +11,7 @@ use shared::abi::{ChannelKind, ChannelShape};
 use shared::ring::{PushError, Side};
 use shared::spec::{IoSpec, Notify};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
 use std::time::Duration;
 use vmdriver_shim::channel::Channel;
 use vmdriver_shim::crossing::{Bells, Crossing};
@@ -78,7 +79,7 @@ pub struct Peer {
 impl Peer {
     fn start(cores: Cores, medium: Medium, task: Task, fds: &[BorrowedFd]) -> Outcome<Self> {
         let (ours, theirs) = Socket::pair()?;
-        let child = Child::spawn(std::env::current_exe()?, ["peer"], theirs, true)?;
+        let child = Child::spawn(std::env::current_exe()?, ["peer"], theirs, Stdio::inherit())?;
         let job = Job { cores, medium, task };
         ours.send(&job, fds)?;
         if !ours.wait(LIMIT)? || !matches!(ours.recv::<()>()?, Received::Message(..)) {

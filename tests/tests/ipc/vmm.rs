@@ -13,6 +13,7 @@ use shared::spec::{
 };
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
@@ -84,7 +85,7 @@ impl Spawned {
     pub fn new() -> Self {
         let (socket, theirs) = Socket::pair().expect("a socket");
         let no_args: [&str; 0] = [];
-        let child = Child::spawn(program("vmm"), no_args, theirs, true).expect("the vmm starts");
+        let child = Child::spawn(program("vmm"), no_args, theirs, Stdio::inherit()).expect("the vmm starts");
         Self { child, socket }
     }
 

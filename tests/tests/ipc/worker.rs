@@ -11,6 +11,7 @@ use std::io::{Read, pipe};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -42,7 +43,8 @@ pub struct Spawned {
 impl Spawned {
     pub fn new() -> Self {
         let (socket, theirs) = Socket::pair().expect("a socket");
-        let child = Child::spawn(program("vmapp"), ["io-worker"], theirs, true).expect("the worker starts");
+        let child = Child::spawn(program("vmapp"), ["io-worker"], theirs, Stdio::inherit())
+            .expect("the worker starts");
         Self { child, socket }
     }
 

@@ -7,6 +7,7 @@
 //! | [`supervisor`] | the one poll loop that feeds it and does what it says |
 //! | [`io_worker`], [`watchdog`] | its part about the I/O worker: when it is replaced, and how it is found to hang |
 //! | [`pair`], [`worker`] | one incarnation of the machine; one worker's words and death |
+//! | [`stderr`] | what a worker writes to its standard error, on its way to the user |
 //! | [`host_console`] | the host's end of the console: terminal, pty, socket, file |
 //! | [`host_net`], [`host_disks`] | taps, captures, ways in; images and their locks |
 //! | [`runtime_dir`] | names of running VMs: locks and control sockets |
@@ -29,6 +30,7 @@ pub mod limit;
 pub mod pair;
 pub mod runtime_dir;
 pub mod signals;
+pub mod stderr;
 pub mod supervisor;
 pub mod verdict;
 pub mod watchdog;

@@ -5,6 +5,7 @@ use super::StartError;
 use super::host_console::HostConsole;
 use super::host_disks::HostDisks;
 use super::host_net::HostNets;
+use super::stderr::Stderr;
 use super::verdict::plain;
 use super::watchdog;
 use super::worker::Worker;
@@ -22,6 +23,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::Ordering::Relaxed;
 use vmdriver_shim::counters::Counters;
 use vmdriver_shim::crossing::Bells;
@@ -92,7 +94,7 @@ impl Pair {
         let memory = SharedMemory::create(&spec.channels()).map_err(StartError::crossing)?;
         let bells = Bells::new().map_err(StartError::crossing)?;
         let heartbeat_ms = heartbeat_ms(config);
-        let app = start_app(
+        let mut app = start_app(
             Path::new(MYSELF),
             &memory,
             &bells,
@@ -102,7 +104,7 @@ impl Pair {
             host,
         )?;
         let early = if spec.require_jail {
-            Some(jailed(&app)?)
+            Some(jailed(&mut app)?)
         } else {
             None
         };
@@ -180,11 +182,17 @@ fn here() -> Result<PathBuf, StartError> {
 
 /// Waits until the I/O worker serves, in a whole jail: with `require_jail` no guest starts before. (The vmm refuses by
 /// itself, before its guest's first instruction.)
-fn jailed(app: &Worker) -> Result<FromApp, StartError> {
+fn jailed(app: &mut Worker) -> Result<FromApp, StartError> {
     match app.first_word(watchdog::START_LIMIT) {
         Some(FromApp::Failed(why)) => Err(StartError::Jail(plain(&why))),
         Some(word) => Ok(word),
-        None => Err(StartError::Jail("it did not get ready".to_owned())),
+        None => {
+            let lines = app.last_lines().join("; ");
+            let said = if lines.is_empty() { "nothing" } else { &lines };
+            Err(StartError::Jail(plain(&format!(
+                "it did not get ready, and said: {said}"
+            ))))
+        }
     }
 }
 
@@ -231,14 +239,15 @@ fn spawn<'a, M: serde::Serialize>(
     start: impl FnOnce(Vec<FdRole>) -> M,
 ) -> Result<Worker, StartError> {
     let (ours, theirs) = Socket::pair().map_err(StartError::crossing)?;
-    let child = Child::spawn(program, args, theirs, true).map_err(StartError::crossing)?;
+    let (stderr, its_stderr) = Stderr::pipe().map_err(StartError::crossing)?;
+    let child = Child::spawn(program, args, theirs, Stdio::from(its_stderr)).map_err(StartError::crossing)?;
     let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = fds.unzip();
     match ours.send(&start(roles), &fds) {
         // It died before it listened: how, is heard as of any other.
         Err(HandoverError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => {}
         sent => sent.map_err(StartError::crossing)?,
     }
-    Ok(Worker::new(child, ours))
+    Ok(Worker::new(child, ours, stderr))
 }
 
 /// Opens what the guest starts from, read-only, anew for each start as a machine would.

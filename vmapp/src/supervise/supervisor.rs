@@ -7,6 +7,7 @@ use super::limit::LineLimit;
 use super::pair::{HostDevices, Pair, Program};
 use super::runtime_dir::Claim;
 use super::signals::{Asked, Signals};
+use super::stderr::Quotes;
 use super::verdict::Verdict;
 use super::watchdog::Watchdog;
 use super::worker::Heard;
@@ -46,6 +47,9 @@ pub struct Supervisor<'a> {
     /// Scripted faults, and the lines about them: these must not keep others from the log.
     armory: Armory,
     injections: LineLimit,
+    /// What the workers write to their standard error: as these.
+    vmm_quotes: Quotes,
+    app_quotes: Quotes,
     /// What the next I/O worker is to be.
     program: Program,
 }
@@ -71,6 +75,8 @@ impl<'a> Supervisor<'a> {
                 Instant::now(),
             ),
             injections: LineLimit::default(),
+            vmm_quotes: Quotes::of("vmm"),
+            app_quotes: Quotes::of("I/O worker"),
             program: Program::Same,
         })
     }
@@ -181,8 +187,13 @@ impl<'a> Supervisor<'a> {
                     }
                     Event::App(word)
                 }
+                Heard::Line(line) => {
+                    warn(self.name(), self.app_quotes.quote(line, now));
+                    continue;
+                }
                 Heard::Broke(how) => Event::AppBroke(how),
                 Heard::Died(how) => {
+                    warn(self.name(), self.app_quotes.last());
                     self.armory.continued();
                     // Raw only while a worker is there to put the terminal back should we be killed.
                     self.host.console.leave();
@@ -198,8 +209,15 @@ impl<'a> Supervisor<'a> {
         for heard in pair.vmm.hear::<FromVmm>(now) {
             events.push(match heard {
                 Heard::Word(word, _) => Event::Vmm(word),
+                Heard::Line(line) => {
+                    warn(self.name(), self.vmm_quotes.quote(line, now));
+                    continue;
+                }
                 Heard::Broke(how) => Event::VmmBroke(how),
-                Heard::Died(how) => Event::VmmDied(how),
+                Heard::Died(how) => {
+                    warn(self.name(), self.vmm_quotes.last());
+                    Event::VmmDied(how)
+                }
             });
         }
         self.serve_clients(life, pair, now, &mut events);
@@ -398,6 +416,12 @@ impl<'a> Supervisor<'a> {
             &[(self.signals.as_fd(), PollFlags::POLLIN)],
             Some(Instant::now() + BACK_OFF),
         );
+    }
+}
+
+fn warn(vm: &str, text: Option<String>) {
+    if let Some(text) = text {
+        tracing::warn!(vm, "{text}");
     }
 }
 

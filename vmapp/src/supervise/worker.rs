@@ -1,5 +1,6 @@
 //! One worker as the supervisor sees it: what it says, and its death, in the right order.
 
+use super::stderr::Stderr;
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,6 +21,8 @@ const CLOSED_LIMIT: Duration = Duration::from_secs(1);
 pub enum Heard<T> {
     /// A word and the descriptors with it.
     Word(T, Vec<OwnedFd>),
+    /// A line of its standard error.
+    Line(String),
     /// Not a word, or the socket closed while it lives on.
     Broke(String),
     /// It is gone.
@@ -30,6 +33,7 @@ pub enum Heard<T> {
 pub struct Worker {
     child: Child,
     socket: Socket,
+    stderr: Stderr,
     /// Since when there is nothing more to hear.
     closed: Option<Instant>,
     told_death: bool,
@@ -37,10 +41,11 @@ pub struct Worker {
 
 impl Worker {
     /// A worker just spawned.
-    pub fn new(child: Child, socket: Socket) -> Self {
+    pub fn new(child: Child, socket: Socket, stderr: Stderr) -> Self {
         Self {
             child,
             socket,
+            stderr,
             closed: None,
             told_death: false,
         }
@@ -55,25 +60,30 @@ impl Worker {
     pub fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let socket = self.closed.is_none().then(|| self.socket.as_fd());
         let death = (!self.told_death).then(|| self.child.pidfd());
-        socket.into_iter().chain(death).map(|fd| (fd, PollFlags::POLLIN))
+        let fds = socket.into_iter().chain(self.stderr.as_fd()).chain(death);
+        fds.map(|fd| (fd, PollFlags::POLLIN))
     }
 
     /// When to look again at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.closed
-            .filter(|_| !self.told_death)
-            .map(|at| at + CLOSED_LIMIT)
+        let closed = self.closed.filter(|_| !self.told_death);
+        let deadlines = [closed.map(|at| at + CLOSED_LIMIT), self.stderr.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Everything said up to now, a bounded amount, and the death after the last word.
+    /// Everything said up to now, a bounded amount, and the death after the last word and line.
     pub fn hear<T: DeserializeOwned>(&mut self, now: Instant) -> Vec<Heard<T>> {
-        // Asked before the socket is read: who is dead by now says nothing after what is read below.
+        // Asked before anything is read: who is dead by now says nothing after what is read below.
         let death = self.child.try_wait();
         let mut heard = Vec::new();
         let mut all = self.closed.is_some();
         while !all && heard.len() < PER_ROUND {
             match self.socket.recv() {
-                Ok(Received::Message(word, fds)) => heard.push(Heard::Word(word, fds)),
+                Ok(Received::Message(word, mut fds)) => {
+                    // No word has more. What else came is closed here, not kept until the round is over.
+                    fds.truncate(1);
+                    heard.push(Heard::Word(word, fds));
+                }
                 Ok(Received::Nothing) => all = true,
                 Ok(Received::HungUp) => {
                     self.closed = Some(now);
@@ -89,6 +99,11 @@ impl Worker {
         if self.told_death {
             return heard;
         }
+        let lines = match death {
+            Some(_) if all => self.stderr.last_look(),
+            _ => self.stderr.look(now),
+        };
+        heard.extend(lines.into_iter().map(Heard::Line));
         match death {
             Some(death) if all => {
                 self.told_death = true;
@@ -108,6 +123,11 @@ impl Worker {
             Ok(Received::Message(word, _)) => Some(word),
             Ok(Received::Nothing | Received::HungUp) | Err(_) => None,
         }
+    }
+
+    /// What it wrote to its standard error, for when nothing more is heard of it.
+    pub fn last_lines(&mut self) -> Vec<String> {
+        self.stderr.last_look()
     }
 
     /// Says something. A worker that does not listen is found out by its deadline or its death.

@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vmapp::back::disk::command::{CommandError, commit};
@@ -112,7 +113,13 @@ impl Supervisor {
     /// Starts a worker with faults armed, and hands everything over.
     fn spawn(&self, nets: Vec<NetBackSpec>, faults: Vec<Order>) -> (Child, Socket) {
         let (ours, theirs) = Socket::pair().unwrap();
-        let child = Child::spawn(env!("CARGO_BIN_EXE_vmapp"), ["io-worker"], theirs, true).unwrap();
+        let child = Child::spawn(
+            env!("CARGO_BIN_EXE_vmapp"),
+            ["io-worker"],
+            theirs,
+            Stdio::inherit(),
+        )
+        .unwrap();
         let common = [
             (FdRole::Memory, self.memory.fd()),
             (FdRole::AppDoorbell, self.bells.app.as_fd()),

@@ -1,6 +1,6 @@
 //! A vmm that plays a script instead of running a guest. It speaks the real hand-over and the real rings.
 //!
-//! The script is `WORLDSWITCH_PLAY`, steps separated by `;`:
+//! The script is `WORLDSWITCH_PLAY`, steps separated by `;`, with those of [`murmur`](crate::murmur):
 //!
 //! | step | does |
 //! |---|---|
@@ -133,7 +133,7 @@ impl FakeVmm {
                 self.socket = other;
                 std::thread::sleep(FOR_EVER);
             }
-            other => panic!("no step {other:?}"),
+            other => assert!(crate::murmur::play(other, rest), "no step {other:?}"),
         }
     }
 

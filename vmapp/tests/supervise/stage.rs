@@ -102,6 +102,48 @@ impl Stage {
         Run { child }
     }
 
+    /// `vmapp run` of a program of this stage's own, which [`upgrade`](Self::upgrade) can replace. Its worker serves.
+    pub fn run_installed(&self, stdin: Stdio) -> Run {
+        self.install(Path::new(env!("CARGO_BIN_EXE_vmapp")));
+        let mut command = Command::new(self.path("vmapp"));
+        self.dress(&mut command);
+        let errors = std::fs::File::create(self.path("stderr")).unwrap();
+        command.args(["run", "vm.toml"]).stdin(stdin);
+        let child = command.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        eventually("the first worker", || {
+            (self.status()["io_state"] == "serving").then_some(())
+        });
+        Run { child }
+    }
+
+    /// Replaces the I/O worker by one that plays `work`. Those after it are the program's own again.
+    pub fn upgrade(&self, work: &str) {
+        let me = std::env::current_exe().unwrap();
+        let script = format!(
+            "#!/bin/sh\nWORLDSWITCH_WORK='{work}' exec '{}' --exact fake_io_worker::fake_io_worker --ignored --nocapture\n",
+            me.display()
+        );
+        std::fs::write(self.path("script"), script).unwrap();
+        self.install(&self.path("script"));
+        // Whether one serves in the end is the test's to say.
+        let mut asking = self.command(&["restart-io", "demo"]);
+        std::thread::spawn(move || asking.stdin(Stdio::null()).output());
+        eventually("the fake worker", || {
+            (self.status()["io_restarts"].as_u64() >= Some(1)).then_some(())
+        });
+    }
+
+    /// By another process: a file that this one had open for writing while another thread forks could not be run.
+    fn install(&self, program: &Path) {
+        let script = "cp \"$0\" new && chmod 755 new && mv new vmapp";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .arg(program)
+            .current_dir(self.folder.path());
+        assert!(command.status().unwrap().success());
+    }
+
     /// Another vmapp command, to its end.
     pub fn ask(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
@@ -140,6 +182,11 @@ impl Stage {
                 .ok()
                 .filter(|text| !text.is_empty())
         })
+    }
+
+    /// Waits until a file is there.
+    pub fn wait_file_made(&self, name: &str) {
+        eventually(name, || self.path(name).exists().then_some(()));
     }
 
     /// Processes of this stage whose command line contains `word`.
@@ -236,6 +283,17 @@ impl Drop for Run {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Most memory a process ever had, in bytes.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib << 10
 }
 
 /// A file's content when it has become `wanted` bytes long.

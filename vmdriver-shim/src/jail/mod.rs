@@ -181,13 +181,14 @@ fn leave_namespaces(cell: &Cell, supervisor: u32, lacking: &mut Vec<String>) {
     }
 }
 
-/// A panic's message, and no more: the standard hook offers a backtrace, which would open files.
+/// A panic's message, in one write, and no more: the standard hook offers a backtrace, which would open files.
 fn speak_plainly_of_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("?");
         // Where nobody listens the exit status says it alone.
-        writeln!(io::stderr(), "worldswitch: thread {name} {panic}").ok();
+        let text = format!("thread {name} {panic}\n");
+        io::stderr().write_all(text.as_bytes()).ok();
     }));
 }
 

@@ -1,8 +1,8 @@
 //! The voice: what the vmm warns of, told to the supervisor, who knows how the user wants to read it.
 //!
-//! The vmm's own standard error is nobody's log: it has no format and no limit. So every [`tracing`] event of level
-//! warning or error becomes a [`FromVmm::Warning`]; the supervisor bounds their number. Must never block, and never
-//! log: a supervisor that does not listen loses the line.
+//! The vmm's own standard error is for what nobody planned, and is quoted line by line without a level. So every
+//! [`tracing`] event of level warning or error becomes a [`FromVmm::Warning`]; the supervisor bounds their number. Must
+//! never block, and never log: a supervisor that does not listen loses the line.
 
 use shared::msg::handover::FromVmm;
 use std::fmt::{Debug, Write};
