@@ -235,6 +235,7 @@ fn spawn<'a, M: serde::Serialize>(
     start: impl FnOnce(Vec<FdRole>) -> M,
 ) -> Result<Worker, StartError> {
     let (ours, theirs) = Socket::pair().map_err(StartError::crossing)?;
+    let ours = ours.words_only();
     let child = Child::spawn(program, args, theirs, true).map_err(StartError::crossing)?;
     let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = fds.unzip();
     match ours.send(&start(roles), &fds) {

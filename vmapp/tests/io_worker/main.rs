@@ -2,6 +2,7 @@
 
 mod armed;
 mod faults;
+mod nat;
 mod points;
 
 use nix::sys::signal::{Signal, kill};
