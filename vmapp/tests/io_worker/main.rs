@@ -1,6 +1,7 @@
 //! The I/O worker as a real process with network cards and disks, the test being its supervisor and the vmm.
 
 mod armed;
+mod console;
 mod faults;
 mod nat;
 mod points;
