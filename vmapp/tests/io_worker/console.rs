@@ -1,12 +1,15 @@
 //! The client of a `socket:` console, lent by the test to a real worker.
 
 use super::{LONG, Supervisor, hear, next};
+use shared::abi::words::APP_HEARTBEAT;
+use shared::mem::Memory;
 use shared::msg::console::{Down, Up};
 use shared::msg::handover::{ConsoleSpec, FromApp, NetBackSpec, ToApp};
 use shared::spec::CONSOLE_CHANNEL;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use vmdriver_shim::handover::{HandoverError, Socket};
 
@@ -32,11 +35,22 @@ fn flood(socket: &Socket) {
     }
 }
 
+/// Waits until the worker's loop has been all the way round.
+fn wait_turns(supervisor: &Supervisor) {
+    let beat = || supervisor.memory.mem().load_u64(APP_HEARTBEAT, Relaxed);
+    let (begun, first) = (Instant::now(), beat());
+    while beat() < first + 2 {
+        assert!(begun.elapsed() < LONG, "the worker stands still");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_client_is_served_and_its_end_is_told_though_the_supervisor_was_too_busy_to_hear_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut supervisor = Supervisor::new(folder.path());
     supervisor.console = ConsoleSpec::Socket;
+    supervisor.heartbeat_ms = Some(20);
     let (_child, socket, word) = supervisor.start(vec![NetBackSpec::None]);
     assert_eq!(word, Some(FromApp::Ready));
     let mut console = supervisor.channel(CONSOLE_CHANNEL);
@@ -52,8 +66,9 @@ fn a_client_is_served_and_its_end_is_told_though_the_supervisor_was_too_busy_to_
 
     flood(&socket);
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    // The worker hangs up: nobody else has a copy of its end.
+    // The worker hangs up: nobody else has a copy of its end. And it has tried to tell before there is room.
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    wait_turns(&supervisor);
     let mut answers = 0;
     loop {
         match hear(&socket) {
