@@ -4,10 +4,14 @@
 //! long, cut, with too many descriptors or of another shape is a typed error, and every descriptor that came with it is
 //! closed. Nothing here blocks except [`Socket::wait`], and that for a bounded time.
 //!
+//! Closing what a worker sent may block, though: of a TCP socket with SO_LINGER the last close waits for a peer that need
+//! not exist. So the supervisor takes no descriptors ([`Socket::words_only`]), and words go by a system call that carries
+//! none: a jailed worker has no other.
+//!
 //! Limits and shapes are in [`shared::msg::handover`].
 #![allow(
     unsafe_code,
-    reason = "takes ownership of the raw descriptors a control message carries"
+    reason = "takes ownership of the raw descriptors a control message carries; one socket option without a safe wrapper"
 )]
 
 use nix::cmsg_space;
@@ -15,7 +19,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt, recvmsg,
-    sendmsg, socketpair, sockopt,
+    send, sendmsg, socketpair, sockopt,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +42,9 @@ pub enum HandoverError {
     /// Not a Unix SOCK_SEQPACKET socket.
     #[error("the descriptor is not a Unix sequenced-packet socket")]
     NotSeqpacket,
+    /// Descriptors with a record of a peer that may send none. They are closed.
+    #[error("a record brings descriptors, and none are taken here")]
+    WordsOnly,
     /// Our message is larger than a record may be.
     #[error("a record of {0} bytes: at most {MAX_BYTES} may be sent")]
     TooLarge(usize),
@@ -92,10 +99,14 @@ pub enum Received<T> {
     Nothing,
 }
 
+/// SO_PASSRIGHTS (asm-generic/socket.h, Linux 6.16), which the C library's headers do not have yet.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
 /// One end of a hand-over connection.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    words_only: bool,
 }
 
 impl Socket {
@@ -107,7 +118,37 @@ impl Socket {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        Ok((Self { fd: ours }, Self { fd: theirs }))
+        Ok((Self::of(ours), Self::of(theirs)))
+    }
+
+    fn of(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            words_only: false,
+        }
+    }
+
+    /// The same end, to which the peer can pass no descriptors: a record that brings some is [`HandoverError::WordsOnly`],
+    /// and they never get a number here.
+    ///
+    /// The kernel still closes them in our name, which may block (see above). Linux 6.16 can refuse them on the sender's
+    /// side, and is asked to; before it, only a sender jailed with seccomp cannot do that to us.
+    pub fn words_only(self) -> Self {
+        let off: libc::c_int = 0;
+        // SAFETY: reads one int from a live local. An older kernel refuses an option that it does not know.
+        unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PASSRIGHTS,
+                (&raw const off).cast(),
+                size_of_val(&off) as libc::socklen_t,
+            );
+        }
+        Self {
+            words_only: true,
+            ..self
+        }
     }
 
     /// Accepts a descriptor that must be a connected Unix SOCK_SEQPACKET socket.
@@ -118,7 +159,7 @@ impl Socket {
         if kind != SockType::SeqPacket || !unix {
             return Err(HandoverError::NotSeqpacket);
         }
-        Ok(Self { fd })
+        Ok(Self::of(fd))
     }
 
     /// Sends one record. Never blocks: a peer that does not read is [`HandoverError::Busy`].
@@ -132,10 +173,15 @@ impl Socket {
         }
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         loop {
-            return match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(&text)], control, flags, None) {
+            let sent = if raw.is_empty() {
+                // Not sendmsg(2), which the workers' jail refuses: it can carry descriptors.
+                send(self.fd.as_raw_fd(), &text, flags)
+            } else {
+                sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(&text)], &rights, flags, None)
+            };
+            return match sent {
                 Ok(_) => Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => Err(HandoverError::Busy),
@@ -151,7 +197,11 @@ impl Socket {
             return Ok(Received::Nothing);
         };
         if flags.contains(MsgFlags::MSG_CTRUNC) {
-            return Err(HandoverError::FdsLost);
+            return Err(if self.words_only {
+                HandoverError::WordsOnly
+            } else {
+                HandoverError::FdsLost
+            });
         }
         if flags.contains(MsgFlags::MSG_TRUNC) {
             return Err(HandoverError::Truncated);
@@ -169,11 +219,11 @@ impl Socket {
 
     /// The record's length, the kernel's flags and the descriptors, owned whatever comes of them.
     fn recv_raw(&self, text: &mut [u8]) -> Result<Option<(usize, MsgFlags, Vec<OwnedFd>)>, HandoverError> {
-        let mut control = cmsg_space!([RawFd; KERNEL_MAX_FDS]);
+        let mut control = (!self.words_only).then(|| cmsg_space!([RawFd; KERNEL_MAX_FDS]));
         let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
         let mut parts = [IoSliceMut::new(text)];
         let got = loop {
-            match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            match recvmsg::<()>(self.fd.as_raw_fd(), &mut parts, control.as_deref_mut(), flags) {
                 Ok(got) => break got,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(None),

@@ -1,5 +1,6 @@
 //! The hand-over sockets against good and bad peers.
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use serde::{Deserialize, Serialize};
 use shared::msg::handover::{FdRole, MAX_BYTES, MAX_FDS};
@@ -115,6 +116,52 @@ fn descriptors_that_come_with_a_refused_record_are_closed() {
             "{copies} copies"
         );
     }
+}
+
+/// Sends a word with copies of a pipe's write end, and says whether the kernel took it.
+fn slip(socket: &Socket, write_end: OwnedFd, copies: usize) -> bool {
+    let fds = vec![write_end.as_fd(); copies];
+    match socket.send(&word("look"), &fds) {
+        Ok(()) => true,
+        Err(HandoverError::Io(error)) if error.raw_os_error() == Some(Errno::EPERM as i32) => false,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn who_takes_words_only_gets_no_descriptor_and_hears_words_all_the_same() {
+    let (peer, ours) = pair();
+    let ours = ours.words_only();
+    for copies in [1, 3] {
+        let (read_end, write_end) = nix::unistd::pipe().unwrap();
+        if slip(&peer, write_end, copies) {
+            assert!(matches!(ours.recv::<Word>(), Err(HandoverError::WordsOnly)));
+        }
+        let mut rest = Vec::new();
+        assert_eq!(File::from(read_end).read_to_end(&mut rest).unwrap(), 0, "kept");
+    }
+    peer.send(&word("good"), &[]).unwrap();
+    assert!(matches!(ours.recv::<Word>(), Ok(Received::Message(..))));
+    send_raw(&peer, &vec![b' '; MAX_BYTES + 1], &[]);
+    assert!(matches!(ours.recv::<Word>(), Err(HandoverError::Truncated)));
+    let null = File::open("/dev/null").unwrap();
+    ours.send(&word("start"), &[null.as_fd()]).unwrap();
+    let Ok(Received::Message(_, fds)) = peer.recv::<Word>() else {
+        panic!("the other way is open");
+    };
+    assert_eq!(fds.len(), 1);
+}
+
+/// What was in the socket before the kernel was asked, as on a kernel that knows no such question.
+#[test]
+fn descriptors_that_are_under_way_already_are_closed_unseen() {
+    let (peer, ours) = pair();
+    let (read_end, write_end) = nix::unistd::pipe().unwrap();
+    assert!(slip(&peer, write_end, 3));
+    let ours = ours.words_only();
+    assert!(matches!(ours.recv::<Word>(), Err(HandoverError::WordsOnly)));
+    let mut rest = Vec::new();
+    assert_eq!(File::from(read_end).read_to_end(&mut rest).unwrap(), 0, "kept");
 }
 
 #[test]

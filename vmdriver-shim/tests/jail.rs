@@ -2,7 +2,10 @@
 //!
 //! Not under the test harness: a process is jailed once and has one thread then, so this program is its own prisoner,
 //! started again for each attempt. The jail of the real workers is read from outside in the product's tests.
-#![allow(unsafe_code, reason = "asks for executable memory, which has no safe wrapper")]
+#![allow(
+    unsafe_code,
+    reason = "asks for executable memory, and sends to an address that is none: neither has a safe wrapper"
+)]
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -10,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, getppid};
 use std::io;
@@ -84,6 +87,12 @@ const NEVER: &[(&str, bool, Attempt)] = &[
     }),
     ("ask the routing table", false, || {
         make(AddressFamily::Netlink, SockType::Datagram)
+    }),
+    // The filter sees the call: whatever the socket, no descriptor leaves this process.
+    ("pass a descriptor on", false, || {
+        let rights = [ControlMessage::ScmRights(&[0])];
+        let text = [io::IoSlice::new(b"look")];
+        sendmsg::<()>(0, &text, &rights, MsgFlags::empty(), None).map(drop)
     }),
     ("wait for clients", true, || {
         TcpListener::bind("127.0.0.1:0").map(drop).map_err(errno)
@@ -191,7 +200,7 @@ fn prisoner(part: &str, attempt: &str) {
         exit(status);
     }
     spawn::die_with_parent().unwrap();
-    let _socket = spawn::inherited_socket().unwrap();
+    let socket = spawn::inherited_socket().unwrap();
     let bell = Doorbell::new().unwrap();
     let (_, role, network, thread) = PARTS.iter().find(|(name, ..)| *name == part).unwrap();
     let cell = Cell {
@@ -211,7 +220,7 @@ fn prisoner(part: &str, attempt: &str) {
         Some(("connect", port)) => TcpStream::connect(("127.0.0.1", port.parse().unwrap()))
             .map(drop)
             .map_err(errno),
-        _ => attempts(attempt, &bell),
+        _ => attempts(attempt, &bell, &socket),
     };
     exit(match tried {
         Ok(()) => DID_IT,
@@ -219,8 +228,19 @@ fn prisoner(part: &str, attempt: &str) {
     });
 }
 
-fn attempts(attempt: &str, bell: &Doorbell) -> Result<(), Errno> {
+fn attempts(attempt: &str, bell: &Doorbell, supervisor: &Socket) -> Result<(), Errno> {
     match attempt {
+        "say a word" => {
+            supervisor.send(&"a word", &[]).unwrap();
+            Ok(())
+        }
+        // Its lower half is zero: a filter that looks at that alone takes it for no address.
+        "send to an address" => {
+            let address = (1_u64 << 32) as *const nix::libc::sockaddr;
+            // SAFETY: the kernel reads what is there, or fails.
+            let sent = unsafe { nix::libc::sendto(0, [0].as_ptr().cast(), 1, 0, address, 16) };
+            Errno::result(sent).map(drop)
+        }
         "ring" => {
             bell.ring().unwrap();
             if bell.drain() { Ok(()) } else { Err(Errno::EAGAIN) }
@@ -314,7 +334,8 @@ fn what_a_thread_needs_it_may_do() {
         return;
     }
     for part in threads() {
-        for attempt in ALWAYS.iter().map(|(name, _)| *name).chain(["ring"]) {
+        let all = ALWAYS.iter().map(|(name, _)| *name);
+        for attempt in all.chain(["ring", "say a word"]) {
             assert_eq!(put_in(part, attempt), Death::Exited(DID_IT), "{part}: {attempt}");
         }
     }
@@ -333,6 +354,13 @@ fn only_a_nat_card_reaches_the_network() {
             Death::Signalled(Signal::SIGSYS as i32)
         };
         assert_eq!(put_in(part, &connect), expected, "{part}");
+        let expected = if part == "wait-loop-nat" {
+            // Of standard input, which is none.
+            Death::Exited(REFUSED + Errno::ENOTSOCK as i32)
+        } else {
+            Death::Signalled(Signal::SIGSYS as i32)
+        };
+        assert_eq!(put_in(part, "send to an address"), expected, "{part}");
     }
     for part in ["vmm-walls", "app-walls"] {
         let unreachable =

@@ -2,8 +2,8 @@
 //! after it. Not a data path.
 //!
 //! Every message is one JSON text in one `SOCK_SEQPACKET` record of at most [`MAX_BYTES`]; descriptors travel beside
-//! it, in the order of the message's `fds`. The receiver refuses a record whose descriptors are more, fewer or of
-//! other roles than the message needs.
+//! it, in the order of the message's `fds`, and only from the supervisor to a worker: no worker can pass any. The receiver
+//! refuses a record whose descriptors are more, fewer or of other roles than the message needs.
 
 use super::fault::{Injection, Order, Progress};
 use crate::spec::MachineSpec;
@@ -37,8 +37,6 @@ pub enum FdRole {
     ConsoleIn,
     /// Console output of the host.
     ConsoleOut,
-    /// Listening socket of a `socket:` console.
-    ConsoleListen,
     /// The tap of network card n, open and attached, non-blocking.
     Tap(u8),
     /// The capture file of network card n, open for appending.
@@ -114,6 +112,9 @@ pub enum ToApp {
     /// The faults that are armed from now on: those not among them are off, and those known go on where they are. Answered
     /// with [`FromApp::Injected`].
     Faults(Vec<Order>),
+    /// A client of a `socket:` console, with its connection beside it as [`FdRole::ConsoleIn`]. Only while there is none:
+    /// before the first, and after [`FromApp::ConsoleClientGone`]. A worker's start has the client there is already.
+    ConsoleClient,
     /// Drain what is in the rings (console output above all) to the host and exit.
     Finish,
 }
@@ -126,9 +127,7 @@ pub enum FromApp {
     Ready,
     /// The user typed the escape key and then this.
     Escape(Escape),
-    /// A client of a `socket:` console, with its connection: the next worker is given it.
-    ConsoleClient,
-    /// The client of the console is gone.
+    /// The client of the `socket:` console is gone: there may be another.
     ConsoleClientGone,
     /// Something the user should know (a peer that breaks the rules, a full disk). The worker limits their rate.
     Warning(String),
@@ -171,7 +170,8 @@ pub enum ConsoleSpec {
     },
     /// The master of a pseudo-terminal as `ConsoleIn`, for both directions.
     Pty,
-    /// A listening Unix socket as `ConsoleListen`.
+    /// A Unix socket on which the supervisor listens: its client as `ConsoleIn`, if there is one, and the later ones each
+    /// with a [`ToApp::ConsoleClient`].
     Socket,
 }
 

@@ -7,9 +7,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shared::msg::handover::{FdRole, FromApp, FromVmm, Outcome, ToApp, ToVmm};
 use shared::spec::Notify;
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use tests::product::GUESTS;
+use tests::product::{GUESTS, LIMIT};
 use vmdriver_shim::handover::Socket;
 use vmdriver_shim::spawn::Death;
 
@@ -351,6 +351,30 @@ fn a_record_that_is_none_in_the_middle_of_it_ends_either_worker() {
     let worker = worker::Worker::start();
     raw(&worker.process.socket, b"?", &[]);
     Told::App(worker.process).fails(&["does not say what it must"], "no JSON");
+}
+
+#[test]
+fn a_console_client_comes_with_one_connection_and_where_there_is_no_socket_it_is_hung_up_on() {
+    let null = File::open("/dev/null").expect("it is there");
+    for count in [0, 2] {
+        let worker = worker::Worker::start();
+        let fds = vec![null.as_fd(); count];
+        raw(&worker.process.socket, b"\"console-client\"", &fds);
+        let words = format!("1 roles named, {count} descriptors");
+        Told::App(worker.process).fails(&[&words], "a client");
+    }
+    let mut worker = worker::Worker::start();
+    let (mut client, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    client.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let word = &ToApp::ConsoleClient;
+    worker
+        .process
+        .socket
+        .send(word, &[theirs.as_fd()])
+        .expect("it listens");
+    drop(theirs);
+    assert_eq!(client.read(&mut [0]).expect("its end"), 0);
+    worker.lives("a client of no socket");
 }
 
 /// Everything of a `Start` in place of which something else may stand: its place, by keys and indices.

@@ -182,9 +182,8 @@ fn open_console(spec: ConsoleSpec, given: &mut Descriptors) -> Result<Box<dyn Co
         }
         ConsoleSpec::Pty => Box::new(Pty::new(host(given.take(FdRole::ConsoleIn)?)?)),
         ConsoleSpec::Socket => {
-            let listener = given.take(FdRole::ConsoleListen)?;
             let client = given.take_optional(FdRole::ConsoleIn).map(host).transpose()?;
-            Box::new(SocketConsole::new(listener, client).map_err(ServeError::Console)?)
+            Box::new(SocketConsole::new(client))
         }
     })
 }

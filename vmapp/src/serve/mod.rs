@@ -16,7 +16,6 @@ pub mod disk;
 pub mod net;
 pub mod service;
 
-use crate::back::console::ClientNews;
 use crate::back::disk::overlay::OverlayError;
 use crate::fault::lane::Lane;
 use crate::fault::strike::Faults;
@@ -30,13 +29,13 @@ use service::Service;
 use shared::abi::CONTROL_CHANNEL;
 use shared::abi::counters::AppCounter;
 use shared::msg::fault::{Order, Point, Target};
-use shared::msg::handover::{FromApp, ToApp};
+use shared::msg::handover::{FdRole, FromApp, ToApp};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use vmdriver_shim::crossing::{Crossing, CrossingError, Watch};
-use vmdriver_shim::handover::{HandoverError, Received, Socket};
+use vmdriver_shim::handover::{Descriptors, HandoverError, Received, Socket};
 use vmdriver_shim::jail::{self, JailError, Thread};
 use vmdriver_shim::memory::MemoryError;
 use vmdriver_shim::spawn::{self, SpawnError};
@@ -302,6 +301,11 @@ impl<'a> Worker<'a> {
                 self.faults.acknowledge();
                 Told::Nothing
             }
+            Received::Message(ToApp::ConsoleClient, fds) => {
+                let client = Descriptors::new(vec![FdRole::ConsoleIn], fds)?.take(FdRole::ConsoleIn)?;
+                self.console.back_end().take_client(client);
+                Told::Nothing
+            }
             Received::Message(ToApp::Start { .. }, _) => return Err(ServeError::NoStart),
             Received::HungUp => Told::Abandoned,
             Received::Nothing => Told::Nothing,
@@ -314,14 +318,9 @@ impl<'a> Worker<'a> {
         while let Some(asked) = self.console.back_end().asked() {
             self.socket.send(&FromApp::Escape(asked), &[]).ok();
         }
-        match self.console.back_end().client_news() {
-            Some(ClientNews::Here(client)) => {
-                self.socket.send(&FromApp::ConsoleClient, &[client.as_fd()]).ok();
-            }
-            Some(ClientNews::Gone) => {
-                self.socket.send(&FromApp::ConsoleClientGone, &[]).ok();
-            }
-            None => {}
+        // But not this one: without it there would never be another client.
+        if self.console.back_end().owes_gone() && self.socket.send(&FromApp::ConsoleClientGone, &[]).is_ok() {
+            self.console.back_end().told_gone();
         }
         self.faults.tell();
         let peer_errors = self.crossing.app_counters().get(AppCounter::PeerErrors);

@@ -1,7 +1,11 @@
 //! The host's end of the console: opened once by the supervisor, lent to each I/O worker in turn.
 //!
-//! It outlives the workers: a reset of the machine starts a new pair on the same terminal, pty or socket. What must never
-//! happen here: a flag set on a description shared with the user's shell, or a terminal left raw.
+//! It outlives the workers: a reset of the machine starts a new pair on the same terminal, pty or socket. Of a socket the
+//! listening one stays here; each client is lent to the worker that is there, and to its successors, until one says that
+//! the client is gone.
+//!
+//! What must never happen here: a flag set on a description shared with the user's shell, a terminal left raw, or a
+//! descriptor taken from a worker.
 
 use super::StartError;
 use super::runtime_dir::bind_console;
@@ -15,13 +19,16 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use shared::msg::handover::{ConsoleSpec, FdRole, TerminalModes};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// The console.
 pub struct HostConsole {
     spec: ConsoleSpec,
     fds: Vec<(FdRole, OwnedFd)>,
-    /// A socket's client, kept from one worker to the next.
+    /// Where a socket's clients come.
+    listener: Option<UnixListener>,
+    /// The one there is now.
     client: Option<OwnedFd>,
     terminal: Option<UserTerminal>,
     at: Option<String>,
@@ -43,7 +50,7 @@ impl HostConsole {
             ConsoleBackend::Socket(path) => {
                 let listener = bind_console(path).map_err(|source| named(path, source))?;
                 let mut console = Self::of(ConsoleSpec::Socket);
-                console.fds.push((FdRole::ConsoleListen, listener.into()));
+                console.listener = Some(listener);
                 console.at = Some(path.display().to_string());
                 console.socket_file = Some(path.clone());
                 Ok(console)
@@ -63,6 +70,7 @@ impl HostConsole {
         Self {
             spec,
             fds: Vec::new(),
+            listener: None,
             client: None,
             terminal: None,
             at: None,
@@ -97,14 +105,22 @@ impl HostConsole {
         }
     }
 
-    /// Keeps a socket's client connected from one worker to the next.
-    pub fn keep_client(&mut self, fds: Vec<OwnedFd>) {
-        if self.spec == ConsoleSpec::Socket {
-            self.client = fds.into_iter().next();
-        }
+    /// What to wait for: the next client of a socket, if there is none now.
+    pub fn interest(&self) -> Option<BorrowedFd<'_>> {
+        let listener = self.listener.as_ref().filter(|_| self.client.is_none())?;
+        Some(listener.as_fd())
     }
 
-    /// The client has hung up.
+    /// Takes the next client of a socket, if there is none now and one waits. It is the worker's until it is
+    /// [dropped](Self::drop_client).
+    pub fn next_client(&mut self) -> Option<BorrowedFd<'_>> {
+        let listener = self.listener.as_ref().filter(|_| self.client.is_none())?;
+        let (client, _) = listener.accept().ok()?;
+        self.client = Some(client.into());
+        self.client.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The client is gone, says the worker that had it.
     pub fn drop_client(&mut self) {
         self.client = None;
     }

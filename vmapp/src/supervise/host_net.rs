@@ -3,9 +3,13 @@
 //!
 //! They outlive the workers: a reset of the machine, or a worker's death, starts a new one on the same descriptors, and a
 //! client that connects in between waits in the listening socket's queue.
+//!
+//! What must never happen here: a close that waits on a worker's account. The sockets of ways in are shared with it, and
+//! one that was taken over can make of a listening one a connection that lingers.
 
 use crate::back::net::tap::{self, TapError};
 use crate::config::{Forward, NetBackend, NetDraft};
+use nix::sys::socket::{setsockopt, sockopt};
 use shared::msg::handover::{FdRole, ForwardSpec, NetBackSpec};
 use std::fs::File;
 use std::io;
@@ -120,6 +124,22 @@ impl HostNets {
     }
 }
 
+impl Drop for HostNets {
+    /// The workers are dead by now: nobody changes the sockets any more.
+    fn drop(&mut self) {
+        let at_once = nix::libc::linger {
+            l_onoff: 0,
+            l_linger: 0,
+        };
+        for (role, fd) in &self.fds {
+            if matches!(role, FdRole::Forward { .. }) {
+                // Refused by nothing that lingers.
+                setsockopt(fd, sockopt::Linger, &at_once).ok();
+            }
+        }
+    }
+}
+
 fn spec(forward: &Forward) -> ForwardSpec {
     ForwardSpec {
         udp: forward.udp,
@@ -155,7 +175,12 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use nix::errno::Errno;
+    use nix::sys::socket::{MsgFlags, Shutdown, SockaddrIn, connect, send, shutdown};
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+    use std::os::fd::AsRawFd;
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
 
     #[test]
     fn name_servers_are_those_the_resolver_would_ask() {
@@ -165,13 +190,10 @@ mod tests {
         assert_eq!(servers, ["10.0.0.1", "::1", "9.9.9.9"]);
     }
 
-    #[test]
-    fn a_port_in_use_is_named_with_the_way_out() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let Ok(std::net::SocketAddr::V4(listen)) = taken.local_addr() else {
-            panic!("an IPv4 socket");
-        };
-        let net = NetDraft {
+    /// A `nat` card with one way in.
+    fn way_in(listen: SocketAddrV4) -> NetDraft {
+        NetDraft {
+            backend: NetBackend::Nat,
             network: (Ipv4Addr::new(10, 0, 2, 0), 24),
             forwards: vec![Forward {
                 udp: false,
@@ -179,8 +201,52 @@ mod tests {
                 guest_port: 22,
             }],
             ..NetDraft::default()
+        }
+    }
+
+    /// What a worker that was taken over can do with the filter's leave: the listening socket becomes a connection with
+    /// octets that nobody reads, and lingers.
+    #[test]
+    fn a_listening_socket_made_one_that_lingers_does_not_block_the_end() {
+        let nets = HostNets::open(&[way_in(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))]).unwrap();
+        let (_, way_in) = nets.fds().next().unwrap();
+        let taken = way_in.try_clone_to_owned().unwrap();
+        let peer = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = peer.local_addr().unwrap() else {
+            panic!("an IPv4 socket");
         };
-        let refused = HostNets::open(&[net]).err().unwrap().to_string();
+        shutdown(taken.as_raw_fd(), Shutdown::Read).unwrap();
+        let connected = connect(taken.as_raw_fd(), &SockaddrIn::from(address));
+        assert!(
+            matches!(connected, Ok(()) | Err(Errno::EINPROGRESS)),
+            "{connected:?}"
+        );
+        let _unread = peer.accept().unwrap();
+        let long = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 600,
+        };
+        setsockopt(&taken, sockopt::Linger, &long).unwrap();
+        let octets = vec![0; 1 << 20];
+        while let Ok(count) = send(taken.as_raw_fd(), &octets, MsgFlags::MSG_DONTWAIT) {
+            assert!(count > 0);
+        }
+        drop(taken);
+        let (told, closed) = sync_channel(1);
+        std::thread::spawn(move || {
+            drop(nets);
+            told.send(()).unwrap();
+        });
+        assert_eq!(closed.recv_timeout(Duration::from_secs(20)), Ok(()), "it waits");
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_the_way_out() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(listen) = taken.local_addr().unwrap() else {
+            panic!("an IPv4 socket");
+        };
+        let refused = HostNets::open(&[way_in(listen)]).err().unwrap().to_string();
         assert!(refused.contains(&listen.to_string()), "{refused}");
         assert!(refused.ends_with("write another port"), "{refused}");
     }

@@ -310,7 +310,7 @@ impl Life {
             FromApp::Escape(Escape::End) => self.stop("escape key", now),
             FromApp::Warning(text) => vec![Action::Warn(plain(&text))],
             // The console keeps it.
-            FromApp::ConsoleClient | FromApp::ConsoleClientGone => Vec::new(),
+            FromApp::ConsoleClientGone => Vec::new(),
             FromApp::Failed(why) => {
                 let steps = self.io.failed(&why);
                 self.follow(steps, now)

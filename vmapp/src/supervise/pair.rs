@@ -239,6 +239,7 @@ fn spawn<'a, M: serde::Serialize>(
     start: impl FnOnce(Vec<FdRole>) -> M,
 ) -> Result<Worker, StartError> {
     let (ours, theirs) = Socket::pair().map_err(StartError::crossing)?;
+    let ours = ours.words_only();
     let (stderr, its_stderr) = Stderr::pipe().map_err(StartError::crossing)?;
     let child = Child::spawn(program, args, theirs, Stdio::from(its_stderr)).map_err(StartError::crossing)?;
     let (roles, fds): (Vec<FdRole>, Vec<BorrowedFd>) = fds.unzip();

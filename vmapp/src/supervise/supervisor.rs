@@ -142,11 +142,14 @@ impl<'a> Supervisor<'a> {
     /// Blocks until something may have happened. What, the non-blocking looks that follow find out.
     fn wait(&self, life: &Life, pair: &Pair) {
         let listener = self.claim.listener().map(|l| (l.as_fd(), PollFlags::POLLIN));
+        // A client waits for a worker.
+        let client = self.host.console.interest().filter(|_| life.io().serves());
         let watched: Vec<(BorrowedFd, PollFlags)> =
             std::iter::once((self.signals.as_fd(), PollFlags::POLLIN))
                 .chain(pair.vmm.interests())
                 .chain(pair.app.interests())
                 .chain(listener)
+                .chain(client.map(|fd| (fd, PollFlags::POLLIN)))
                 .chain(self.clients.interests())
                 .collect();
         let deadline = [
@@ -179,9 +182,8 @@ impl<'a> Supervisor<'a> {
         }
         for heard in pair.app.hear::<FromApp>(now) {
             events.push(match heard {
-                Heard::Word(word, fds) => {
+                Heard::Word(word) => {
                     match word {
-                        FromApp::ConsoleClient => self.host.console.keep_client(fds),
                         FromApp::ConsoleClientGone => self.host.console.drop_client(),
                         _ => self.hear_of_faults(&word, now),
                     }
@@ -201,6 +203,9 @@ impl<'a> Supervisor<'a> {
                 }
             });
         }
+        if life.io().serves() && !self.lend_client(pair) {
+            events.push(Event::AppBroke("it does not listen".to_owned()));
+        }
         if life.io().is_watched()
             && let Some(since) = self.watchdog.look(pair.heartbeat(), now)
         {
@@ -208,7 +213,7 @@ impl<'a> Supervisor<'a> {
         }
         for heard in pair.vmm.hear::<FromVmm>(now) {
             events.push(match heard {
-                Heard::Word(word, _) => Event::Vmm(word),
+                Heard::Word(word) => Event::Vmm(word),
                 Heard::Line(line) => {
                     warn(self.name(), self.vmm_quotes.quote(line, now));
                     continue;
@@ -224,6 +229,13 @@ impl<'a> Supervisor<'a> {
         self.do_faults(pair, now);
         events.push(Event::Tick);
         events
+    }
+
+    /// Takes the console's next client and lends it to the I/O worker. False: it takes no more words; its successor gets
+    /// the client.
+    fn lend_client(&mut self, pair: &Pair) -> bool {
+        let client = self.host.console.next_client();
+        client.is_none_or(|client| pair.app.lend(&ToApp::ConsoleClient, client))
     }
 
     fn serve_clients(&mut self, life: &Life, pair: &Pair, now: Instant, events: &mut Vec<Event>) {

@@ -6,9 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-use vmdriver_shim::handover::{Received, Socket};
+use vmdriver_shim::handover::{HandoverError, Received, Socket};
 use vmdriver_shim::spawn::{Child, Death};
 
 /// Most records of one worker taken in one round: a flood must not keep the supervisor from the rest.
@@ -19,8 +19,8 @@ const CLOSED_LIMIT: Duration = Duration::from_secs(1);
 /// What came from a worker.
 #[derive(Debug)]
 pub enum Heard<T> {
-    /// A word and the descriptors with it.
-    Word(T, Vec<OwnedFd>),
+    /// A word.
+    Word(T),
     /// A line of its standard error.
     Line(String),
     /// Not a word, or the socket closed while it lives on.
@@ -40,7 +40,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker just spawned.
+    /// A worker just spawned, and the socket to it, on which it can send nothing but words.
     pub fn new(child: Child, socket: Socket, stderr: Stderr) -> Self {
         Self {
             child,
@@ -79,11 +79,7 @@ impl Worker {
         let mut all = self.closed.is_some();
         while !all && heard.len() < PER_ROUND {
             match self.socket.recv() {
-                Ok(Received::Message(word, mut fds)) => {
-                    // No word has more. What else came is closed here, not kept until the round is over.
-                    fds.truncate(1);
-                    heard.push(Heard::Word(word, fds));
-                }
+                Ok(Received::Message(word, _)) => heard.push(Heard::Word(word)),
                 Ok(Received::Nothing) => all = true,
                 Ok(Received::HungUp) => {
                     self.closed = Some(now);
@@ -133,6 +129,12 @@ impl Worker {
     /// Says something. A worker that does not listen is found out by its deadline or its death.
     pub fn tell(&self, word: &impl Serialize) {
         self.socket.send(word, &[]).ok();
+    }
+
+    /// Says something with a descriptor, whose copy here stays ours. False: it has heard nothing for so long that there is
+    /// no room for another word. One that is dead is found out by its death.
+    pub fn lend(&self, word: &impl Serialize, fd: BorrowedFd<'_>) -> bool {
+        !matches!(self.socket.send(word, &[fd]), Err(HandoverError::Busy))
     }
 
     /// Ends it.

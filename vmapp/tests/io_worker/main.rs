@@ -1,7 +1,9 @@
 //! The I/O worker as a real process with network cards and disks, the test being its supervisor and the vmm.
 
 mod armed;
+mod console;
 mod faults;
+mod nat;
 mod points;
 
 use nix::sys::signal::{Signal, kill};

@@ -13,12 +13,14 @@
 //! | `obey` | waits for the power button (then powers off) or Stop |
 //! | `deaf` | hears nothing any more |
 //! | `garbage` | sends a record that is no word |
+//! | `linger` | passes a socket whose last close waits ten minutes, and keeps none of it |
 //! | `scribble` | fills words and indices of the shared memory with nonsense, again and again, for a second |
 //! | `strange` | sends a slot of an unknown kind and an empty one |
 //! | `once FILE STEP` | plays STEP only if FILE is not there, and makes it |
 //! | `ended JSON` | says how it ended and exits |
 //! | `exit N`, `close` | exits, closes its socket and sleeps |
 
+use nix::sys::socket::{setsockopt, sockopt};
 use shared::abi::words::{IRQ_BITMAP, PENDING};
 use shared::abi::{CONTROL_CHANNEL, ChannelKind, RingOffsets};
 use shared::mem::Memory;
@@ -26,6 +28,9 @@ use shared::msg::console::Down;
 use shared::msg::control;
 use shared::msg::handover::{FdRole, FromVmm, Outcome, ToVmm};
 use shared::ring::{PushError, Side};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -114,6 +119,7 @@ impl FakeVmm {
             "obey" => self.obey(),
             "deaf" => std::thread::sleep(FOR_EVER),
             "garbage" => self.socket.send(&"nonsense", &[]).unwrap(),
+            "linger" => self.linger(),
             "scribble" => self.scribble(),
             "strange" => {
                 self.console.push(77, 0, b"what is this").unwrap();
@@ -161,7 +167,6 @@ impl FakeVmm {
 
     /// Sleeps until something comes; obeys Stop.
     fn pause(&mut self) -> Option<ToVmm> {
-        use std::os::fd::AsFd;
         self.crossing.sleep(None, &[self.socket.as_fd()]).unwrap();
         self.crossing.look();
         match self.socket.recv().unwrap() {
@@ -224,6 +229,29 @@ impl FakeVmm {
             }
         }
         std::fs::write(file, sent.to_string()).unwrap();
+    }
+
+    /// A connection with octets that nobody reads, beside a word.
+    fn linger(&self) {
+        let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut waits = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
+        waits.set_nonblocking(true).unwrap();
+        while waits.write(&[0; 1 << 16]).is_ok() {}
+        let linger = |seconds| {
+            let linger = nix::libc::linger {
+                l_onoff: (seconds > 0).into(),
+                l_linger: seconds,
+            };
+            setsockopt(&waits, sockopt::Linger, &linger).unwrap();
+        };
+        linger(600);
+        let word = FromVmm::Warning("look here".to_owned());
+        if self.socket.send(&word, &[waits.as_fd()]).is_err() {
+            // It is still ours to close.
+            linger(0);
+        }
+        // The peer lives as long as this process.
+        std::mem::forget(peer);
     }
 
     fn scribble(&mut self) {

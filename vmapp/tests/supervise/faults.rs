@@ -76,6 +76,26 @@ fn a_vmm_that_talks_nonsense_is_ended() {
     }
 }
 
+/// A jailed worker has no call for it; this one is not jailed, and here the kernel refuses.
+#[test]
+fn a_descriptor_whose_close_waits_does_not_freeze_the_supervisor() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let (major, minor) = (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap());
+    if (major, minor) < (6, 16) {
+        println!("skipped: Linux {release} cannot refuse descriptors on their way");
+        return;
+    }
+    let stage = Stage::new("started;linger;obey", "");
+    let mut run = stage.run();
+    stage.wait_log("engine fake");
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.status(), 0, "{}", stage.log());
+    stage.is_clean();
+}
+
 #[test]
 fn a_vmm_that_scribbles_over_the_rings_harms_only_itself() {
     let stage = Stage::new("started;ping;scribble;obey", "");

@@ -3,7 +3,8 @@
 use crate::stage::{Run, Stage, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -221,6 +222,50 @@ fn a_client_of_the_console_socket_stays_connected() {
         says(&format!("life {count} "));
         kill(wait_served(&stage, count), Signal::SIGKILL).unwrap();
     }
+    says("before restart-io ");
+    assert_eq!(stage.ask(&["restart-io", "demo"]).status.code(), Some(0));
     says("quit");
     assert_eq!(run.status(), 0, "{}", stage.log());
+}
+
+#[test]
+fn a_second_client_of_the_console_socket_waits_for_the_firsts_end_whichever_worker_sees_it() {
+    let stage = Stage::new(ECHO, "[console]\nserial = \"socket:console\"");
+    let mut run = stage.run();
+    wait_served(&stage, 0);
+    let come = || {
+        let client = UnixStream::connect(stage.path("console")).unwrap();
+        client.set_read_timeout(Some(crate::stage::LIMIT)).unwrap();
+        client
+    };
+    let says = |client: &mut UnixStream, text: &str| {
+        client.write_all(text.as_bytes()).unwrap();
+        read_up_to(client, text);
+    };
+    let mut first = come();
+    says(&mut first, "first ");
+    let mut second = come();
+    second.write_all(b"second ").unwrap();
+    kill(wait_served(&stage, 0), Signal::SIGKILL).unwrap();
+    wait_served(&stage, 1);
+    says(&mut first, "still first ");
+    assert_eq!(stage.ask(&["restart-io", "demo"]).status.code(), Some(0));
+    says(&mut first, "and still ");
+    second.set_nonblocking(true).unwrap();
+    let heard = second.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(heard, Err(ErrorKind::WouldBlock), "not its turn");
+    second.set_nonblocking(false).unwrap();
+
+    drop(first);
+    read_up_to(&mut second, "second ");
+    kill(wait_served(&stage, 2), Signal::SIGKILL).unwrap();
+    // Gone while there is no worker, or one that has not looked yet: the next one finds out.
+    drop(second);
+    let mut third = come();
+    says(&mut third, "third ");
+    third.shutdown(Shutdown::Write).unwrap();
+    let mut fourth = come();
+    says(&mut fourth, "quit");
+    assert_eq!(run.status(), 0, "{}", stage.log());
+    stage.is_clean();
 }

@@ -73,14 +73,16 @@ fn conditions(row: &Row) -> Result<Vec<SeccompRule>, BackendError> {
 }
 
 fn condition(is: Is) -> Result<SeccompCondition, BackendError> {
-    let (argument, operator, value) = match is {
-        Is::Equal(argument, value) => (argument, SeccompCmpOp::Eq, value),
+    use {SeccompCmpArgLen as Length, SeccompCmpOp as Op};
+    let (argument, length, operator, value) = match is {
+        Is::Equal(argument, value) => (argument, Length::Dword, Op::Eq, value),
         Is::Bits {
             argument,
             mask,
             value,
-        } => (argument, SeccompCmpOp::MaskedEq(mask.into()), value),
-        Is::OwnProcess(argument) => (argument, SeccompCmpOp::Eq, std::process::id()),
+        } => (argument, Length::Dword, Op::MaskedEq(mask.into()), value),
+        Is::OwnProcess(argument) => (argument, Length::Dword, Op::Eq, std::process::id()),
+        Is::Null(argument) => (argument, Length::Qword, Op::Eq, 0),
     };
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())
+    SeccompCondition::new(argument, length, operator, value.into())
 }

@@ -24,7 +24,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How often a back end without a descriptor to wait for (an unplugged pty, a terminal of which we are not the
-/// foreground job) is looked at again.
+/// foreground job, a supervisor too busy for a word) is looked at again.
 pub const RECHECK: Duration = Duration::from_millis(250);
 
 /// What became of output.
@@ -47,15 +47,6 @@ pub struct Wanted {
     pub output: bool,
 }
 
-/// A client's coming or going.
-#[derive(Debug)]
-pub enum ClientNews {
-    /// Its connection, once more.
-    Here(OwnedFd),
-    /// There is none now.
-    Gone,
-}
-
 /// One console of the host.
 pub trait Console {
     /// Writes from the front of `bytes` (never empty), without blocking.
@@ -72,10 +63,17 @@ pub trait Console {
     fn trouble(&mut self) -> Option<String> {
         None
     }
-    /// A client that came or went; each is told once. The supervisor keeps it connected from worker to worker.
-    fn client_news(&mut self) -> Option<ClientNews> {
-        None
+    /// A client that the supervisor accepted. Where it does not belong it is hung up on.
+    fn take_client(&mut self, client: OwnedFd) {
+        drop(client);
     }
+    /// Whether the client is gone and the supervisor does not know yet: until [`told_gone`](Self::told_gone) there is no
+    /// other.
+    fn owes_gone(&self) -> bool {
+        false
+    }
+    /// The supervisor was told.
+    fn told_gone(&mut self) {}
     /// The supervisor vanished: leave the host as the user had it.
     fn abandoned(&mut self) {}
 }

@@ -1,55 +1,40 @@
-//! `serial = "socket:PATH"`: a listening Unix stream socket, one client at a time.
+//! `serial = "socket:PATH"`: a Unix stream socket, one client at a time.
 //!
-//! The supervisor made the socket. The next client waits in the backlog until the present one hangs up or closes its
-//! writing half. Output without a client is dropped; a client that does not read makes the guest wait.
+//! The supervisor listens and accepts, keeps the client from worker to worker, and lends it to us. The next one waits in its
+//! backlog until the present one hangs up or closes its writing half, and the supervisor was told. Output without a client
+//! is dropped; a client that does not read makes the guest wait.
 
 use super::host_fd::{HostFd, Io};
-use super::{ClientNews, Console, Wanted, Wrote, both_ways};
-use crate::back::{Interest, Interests};
-use nix::poll::PollFlags;
+use super::{Console, RECHECK, Wanted, Wrote, both_ways};
+use crate::back::Interests;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 
-/// The listener and its client.
-#[derive(Debug)]
+/// The client, if there is one.
+#[derive(Debug, Default)]
 pub struct Socket {
-    listener: UnixListener,
     client: Option<HostFd>,
-    /// There is another client, or none, since the last asking.
-    news: bool,
+    /// It is gone, and the supervisor was not told.
+    owes_gone: bool,
 }
 
 impl Socket {
-    /// `listener` is a bound, listening stream socket; `client` was connected to a predecessor.
-    pub fn new(listener: OwnedFd, client: Option<HostFd>) -> std::io::Result<Self> {
-        let listener = UnixListener::from(listener);
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
+    /// `client` was connected to a predecessor.
+    pub fn new(client: Option<HostFd>) -> Self {
+        Self {
             client,
-            news: false,
-        })
-    }
-
-    /// The client, or the next one if there is none.
-    fn client(&mut self) -> Option<&HostFd> {
-        if self.client.is_none() {
-            let (stream, _) = self.listener.accept().ok()?;
-            self.client = HostFd::new(stream.into()).ok();
-            self.news = true;
+            owes_gone: false,
         }
-        self.client.as_ref()
     }
 
     fn hang_up(&mut self) {
         self.client = None;
-        self.news = true;
+        self.owes_gone = true;
     }
 }
 
 impl Console for Socket {
     fn write(&mut self, bytes: &[u8]) -> Wrote {
-        match self.client().map(|client| client.write(bytes)) {
+        match self.client.as_ref().map(|client| client.write(bytes)) {
             Some(Io::Done(count)) => Wrote::Out(count),
             Some(Io::WouldBlock) => Wrote::Blocked,
             Some(Io::Closed | Io::Failed(_)) => {
@@ -61,7 +46,7 @@ impl Console for Socket {
     }
 
     fn read(&mut self, into: &mut [u8]) -> usize {
-        match self.client().map(|client| client.read(into)) {
+        match self.client.as_ref().map(|client| client.read(into)) {
             Some(Io::Done(count)) => count,
             Some(Io::WouldBlock) | None => 0,
             Some(Io::Closed | Io::Failed(_)) => {
@@ -72,27 +57,29 @@ impl Console for Socket {
     }
 
     fn interests(&self, wanted: Wanted) -> Interests<'_> {
-        let interest = match &self.client {
-            Some(client) => both_ways(client.as_fd(), wanted),
-            None => Some(Interest {
-                fd: self.listener.as_fd(),
-                events: PollFlags::POLLIN,
-            }),
-        };
+        let client = self.client.as_ref();
         Interests {
-            fds: [interest, None],
-            within: None,
+            fds: [client.and_then(|client| both_ways(client.as_fd(), wanted)), None],
+            // The word did not fit, and nothing tells when it does.
+            within: self.owes_gone.then_some(RECHECK),
         }
     }
 
-    fn client_news(&mut self) -> Option<ClientNews> {
-        if !std::mem::take(&mut self.news) {
-            return None;
+    fn take_client(&mut self, client: OwnedFd) {
+        match HostFd::new(client) {
+            // Two at a time would not be the supervisor's doing: the one that is served stays.
+            Ok(client) if self.client.is_none() => self.client = Some(client),
+            Ok(_) => {}
+            Err(_) => self.owes_gone = true,
         }
-        let client = self.client.as_ref();
-        // One that cannot be kept is served all the same, and lost with this worker.
-        let again = client.and_then(|client| client.as_fd().try_clone_to_owned().ok());
-        Some(again.map_or(ClientNews::Gone, ClientNews::Here))
+    }
+
+    fn owes_gone(&self) -> bool {
+        self.owes_gone
+    }
+
+    fn told_gone(&mut self) {
+        self.owes_gone = false;
     }
 }
 
@@ -103,16 +90,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn one_client_at_a_time_and_the_next_waits() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("console");
-        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into(), None).unwrap();
+    fn one_client_at_a_time_and_its_end_is_owed_until_told() {
+        let mut console = Socket::default();
         assert_eq!(console.write(b"nobody"), Wrote::Dropped(6));
+        assert!(!console.owes_gone(), "nobody left");
 
-        let mut first = UnixStream::connect(&path).unwrap();
-        let mut second = UnixStream::connect(&path).unwrap();
+        let (mut first, ours) = UnixStream::pair().unwrap();
+        let (mut second, theirs) = UnixStream::pair().unwrap();
+        console.take_client(ours.into());
+        console.take_client(theirs.into());
+        assert_eq!(second.read(&mut [0]).unwrap(), 0, "hung up on");
         first.write_all(b"one").unwrap();
-        second.write_all(b"two").unwrap();
         let mut got = [0; 8];
         assert_eq!(console.read(&mut got), 3);
         assert_eq!(&got[..3], b"one");
@@ -122,20 +110,22 @@ mod tests {
         assert_eq!(&hello, b"hello");
 
         drop(first);
-        assert!(matches!(console.client_news(), Some(ClientNews::Here(_))));
-        assert!(console.client_news().is_none());
+        assert!(!console.owes_gone());
         assert_eq!(console.read(&mut got), 0, "the first client's end");
-        assert!(matches!(console.client_news(), Some(ClientNews::Gone)));
-        assert_eq!(console.read(&mut got), 3);
-        assert_eq!(&got[..3], b"two");
+        assert!(console.owes_gone());
+        assert!(console.owes_gone(), "a word that was not sent stays owed");
+        console.told_gone();
+        assert!(!console.owes_gone());
+        let (mut third, ours) = UnixStream::pair().unwrap();
+        console.take_client(ours.into());
+        third.write_all(b"three").unwrap();
+        assert_eq!(console.read(&mut got), 5);
     }
 
     #[test]
     fn a_client_that_does_not_read_blocks_and_loses_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("console");
-        let mut console = Socket::new(UnixListener::bind(&path).unwrap().into(), None).unwrap();
-        let mut client = UnixStream::connect(&path).unwrap();
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let mut console = Socket::new(Some(HostFd::new(ours.into()).unwrap()));
         let mut out = 0;
         while let Wrote::Out(count) = console.write(&[b'.'; 1000]) {
             out += count;

@@ -7,8 +7,8 @@ use libc::{
     SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SOL_TCP, SYS_accept4, SYS_clone, SYS_clone3, SYS_connect,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync, SYS_fstat, SYS_ftruncate,
     SYS_getpgrp, SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
-    SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendmsg,
-    SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, SYS_writev, TCGETS,
+    SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendto,
+    SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, SYS_writev, TCGETS,
     TCP_NODELAY, TCSETS, TIOCGPGRP,
 };
 
@@ -27,19 +27,12 @@ pub(super) fn wait_loop(io: Io) -> impl Iterator<Item = &'static [Row]> {
 const WAIT_LOOP: &[Row] = &[
     Row::any("readv", SYS_readv, "frames of a tap"),
     Row::any("writev", SYS_writev, "frames to a tap"),
-    Row::any("recvmsg", SYS_recvmsg, "the supervisor's words"),
     Row::any(
-        "sendmsg",
-        SYS_sendmsg,
-        "words to the supervisor; a console's client, handed back to it",
+        "recvmsg",
+        SYS_recvmsg,
+        "the supervisor's words; with one of them a console's client",
     ),
     Row::any("recvfrom", SYS_recvfrom, "a console's client; sockets of nat"),
-    Row::any("sendto", SYS_sendto, "a console's client; sockets of nat"),
-    Row::any(
-        "accept4",
-        SYS_accept4,
-        "clients, at listening sockets that came open",
-    ),
     Row::any("fstat", SYS_fstat, "what a console's client is"),
     Row::when(
         "newfstatat",
@@ -120,6 +113,16 @@ const NAT: &[Row] = &[
         SYS_connect,
         "nat: there are no sockets but those above",
     ),
+    Row::any(
+        "accept4",
+        SYS_accept4,
+        "nat: clients, at listening sockets that came open",
+    ),
+    Row::any(
+        "sendto",
+        SYS_sendto,
+        "nat: datagrams of forward rules, each to its own receiver",
+    ),
     Row::any("shutdown", SYS_shutdown, "nat: the end of a guest's stream"),
     Row::when(
         "getsockopt",
@@ -134,7 +137,7 @@ const NAT: &[Row] = &[
             &[Is::Equal(1, SOL_TCP as u32), Is::Equal(2, TCP_NODELAY as u32)],
             &[Is::Equal(1, SOL_SOCKET as u32), Is::Equal(2, SO_LINGER as u32)],
         ],
-        "nat: no waiting for fuller segments; a reset instead of an end",
+        "nat: no waiting for fuller segments; whether a close is an end or a reset",
     ),
     Row::any("epoll_ctl", SYS_epoll_ctl, "nat: sockets to be watched"),
     Row::any("epoll_wait", SYS_epoll_wait, "nat: which of them are ready"),
@@ -174,11 +177,6 @@ pub(super) const DISK: &[Row] = &[
         "sectors; never beyond the image, which is the back end's check",
     ),
     Row::any("fdatasync", SYS_fdatasync, "a flush"),
-    Row::any(
-        "sendmsg",
-        SYS_sendmsg,
-        "injected faults: the supervisor is told before it dies or stops",
-    ),
     Row::any("lseek", SYS_lseek, "size of a block device; holes of an overlay"),
     Row::any("ftruncate", SYS_ftruncate, "an overlay's maps, made anew"),
     Row::any("fstat", SYS_fstat, "size of an image"),

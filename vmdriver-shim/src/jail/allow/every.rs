@@ -6,8 +6,8 @@ use libc::{
     SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_futex,
     SYS_getpid, SYS_getrandom, SYS_gettid, SYS_kill, SYS_madvise, SYS_mmap, SYS_mprotect, SYS_mremap,
     SYS_munmap, SYS_poll, SYS_ppoll, SYS_preadv2, SYS_read, SYS_restart_syscall, SYS_rt_sigaction,
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sigaltstack,
-    SYS_tgkill, SYS_write,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendto,
+    SYS_sigaltstack, SYS_tgkill, SYS_write,
 };
 
 /// Memory that can be run is made before the jail, or never.
@@ -37,6 +37,13 @@ pub(super) const EVERY_THREAD: &[Row] = &[
     ),
     Row::any("write", SYS_write, "as read; a panic's message to standard error"),
     Row::any("close", SYS_close, "descriptors that are dropped"),
+    // Not sendmsg, which carries descriptors: one of a TCP socket that lingers would block the supervisor when it closes it.
+    Row::when(
+        "sendto",
+        SYS_sendto,
+        &[&[Is::Null(4)]],
+        "words to the supervisor; bytes to a console's client",
+    ),
     Row::any(
         "poll",
         SYS_poll,

@@ -23,7 +23,8 @@ pub struct Row {
     pub why: &'static str,
 }
 
-/// What an argument (counted from 0) must be. Arguments are compared as 32 bits: flags, numbers and ids are no wider.
+/// What an argument (counted from 0) must be. Arguments are compared as 32 bits, flags, numbers and ids being no wider, but
+/// for pointers.
 #[derive(Clone, Copy, Debug)]
 pub enum Is {
     /// This value.
@@ -39,6 +40,8 @@ pub enum Is {
     },
     /// This process's own id.
     OwnProcess(u8),
+    /// A null pointer, all 64 bits of it.
+    Null(u8),
 }
 
 impl Row {

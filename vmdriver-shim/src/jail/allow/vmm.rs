@@ -2,14 +2,13 @@
 
 use super::{Is, Row, no_path};
 use libc::{
-    SYS_fstat, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_pread64, SYS_recvmsg, SYS_sendmsg, SYS_statx,
-    SYS_timer_delete, SYS_timer_settime,
+    SYS_fstat, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_pread64, SYS_recvmsg, SYS_statx, SYS_timer_delete,
+    SYS_timer_settime,
 };
 
 /// The vCPU's thread: engine, devices, run loop. It reads the boot files first, which are the last files it ever sees:
 /// their descriptors are closed before the first guest instruction.
 pub(super) const VCPU: &[Row] = &[
-    Row::any("sendmsg", SYS_sendmsg, "words to the supervisor"),
     Row::any("pread64", SYS_pread64, "boot files, which came open"),
     Row::any(
         "lseek",
@@ -72,7 +71,4 @@ pub(super) const KVM: &[Row] = &[
 ];
 
 /// The ear: hears the supervisor, and kicks.
-pub(super) const EAR: &[Row] = &[
-    Row::any("recvmsg", SYS_recvmsg, "the supervisor's words"),
-    Row::any("sendmsg", SYS_sendmsg, "warnings to the supervisor"),
-];
+pub(super) const EAR: &[Row] = &[Row::any("recvmsg", SYS_recvmsg, "the supervisor's words")];

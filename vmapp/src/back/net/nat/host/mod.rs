@@ -53,7 +53,8 @@ pub trait Host {
     fn now(&self) -> Duration;
     /// Bits a guest cannot guess.
     fn secret(&mut self) -> u64;
-    /// Begins to connect a stream. Done or failed when the socket gets writable; see [`outcome`](Self::outcome).
+    /// Begins to connect a stream. Done or failed when the socket gets writable; see [`outcome`](Self::outcome). Dropped
+    /// before it is [`finish`](Self::finish)ed, by whatever, its peer sees a reset.
     fn connect(&mut self, to: SocketAddr) -> Result<Self::Socket, Errno>;
     /// How connecting went.
     fn outcome(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
@@ -61,7 +62,7 @@ pub trait Host {
     fn datagram(&mut self, to: SocketAddr) -> Result<Self::Socket, Errno>;
     /// An ICMP echo socket that talks with `to` alone. [`Errno::EACCES`] if the host allows this user none.
     fn echo(&mut self, to: Ipv4Addr) -> Result<Self::Socket, Errno>;
-    /// Takes a client of a forward rule.
+    /// Takes a client of a forward rule: a stream as [`connect`](Self::connect)'s.
     fn accept(&mut self, rule: u8) -> Result<(Self::Socket, SocketAddr), Errno>;
     /// Takes a datagram of a forward rule; what does not fit is cut off.
     fn take_from(&mut self, rule: u8, into: &mut [u8]) -> Result<(usize, SocketAddr), Errno>;
@@ -73,7 +74,7 @@ pub trait Host {
     fn recv(&mut self, socket: &Self::Socket, into: &mut [u8]) -> Result<usize, Errno>;
     /// Writes.
     fn send(&mut self, socket: &Self::Socket, bytes: &[u8]) -> Result<usize, Errno>;
-    /// Ends our half of a stream.
+    /// Ends our half of a stream. Dropped from then on, all that was written is sent, then the end.
     fn finish(&mut self, socket: &Self::Socket);
     /// Closes a stream so that its peer sees a reset.
     fn abort(&mut self, socket: Self::Socket);

@@ -1,4 +1,7 @@
 //! The real host: non-blocking sockets behind one epoll descriptor. No call here needs a privilege.
+//!
+//! A stream that is closed before it was finished is reset: SO_LINGER with no time says so from the start, for this process
+//! may be killed at any time, and the end the kernel would give the peer then would make a cut upload look complete.
 
 use super::super::table::Id;
 use super::{EVENTS, Event, Host, Token};
@@ -85,6 +88,7 @@ impl Host for Sockets {
         let fd = Self::open(&to, SockType::Stream, None)?;
         // The guest's TCP has made the segments already.
         setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+        end_by(End::Reset, &fd)?;
         match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
             Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
             Err(errno) => Err(errno),
@@ -117,6 +121,7 @@ impl Host for Sockets {
         };
         // It stays a blocking one: every call on it says MSG_DONTWAIT, and the jail refuses what changes O_NONBLOCK.
         let (stream, client) = listener.accept().map_err(errno)?;
+        end_by(End::Reset, &stream)?;
         stream.set_nodelay(true).map_err(errno)?;
         Ok((stream.into(), client))
     }
@@ -153,17 +158,15 @@ impl Host for Sockets {
     }
 
     fn finish(&mut self, socket: &OwnedFd) {
+        // All of the stream is in the host's queue, and close(2) would throw it away. Fails for no stream.
+        end_by(End::Stream, socket).ok();
         // A peer that is gone already has its end.
         shutdown(socket.as_raw_fd(), Shutdown::Write).ok();
     }
 
     fn abort(&mut self, socket: OwnedFd) {
-        let linger = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        // A socket that refuses is closed all the same, only more politely.
-        setsockopt(&socket, sockopt::Linger, &linger).ok();
+        // Its own stream may be finished already. A socket that refuses is closed all the same, only more politely.
+        end_by(End::Reset, &socket).ok();
     }
 
     fn events(&mut self, into: &mut Vec<Event>) {
@@ -183,6 +186,24 @@ impl Host for Sockets {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.epoll.0.as_fd())
     }
+}
+
+/// What close(2) does to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// What waits is sent, then the end, though nobody holds the socket any more.
+    Stream,
+    /// What waits is thrown away, the peer sees a reset.
+    Reset,
+}
+
+/// Also for the close that this process's death is.
+fn end_by(end: End, socket: &impl AsFd) -> Result<(), Errno> {
+    let linger = nix::libc::linger {
+        l_onoff: (end == End::Reset).into(),
+        l_linger: 0,
+    };
+    setsockopt(socket, sockopt::Linger, &linger)
 }
 
 fn errno(error: io::Error) -> Errno {

@@ -116,7 +116,7 @@ impl<S> Flow<S> {
         Ok(())
     }
 
-    /// Closes the socket when all is said both ways. True: the flow is over.
+    /// Closes the socket when all is said both ways; what the host's queue still has is sent. True: the flow is over.
     pub fn settle_end(&mut self) -> bool {
         let Stage::Open(connection) = &self.stage else {
             return false;

@@ -256,6 +256,28 @@ fn ten_megabytes_each_way_survive_the_loss_of_every_97th_frame() {
     ten_megabytes_both_ways(97);
 }
 
+/// The peer ends first, reads nothing, and the guest's last octets wait in the host's queue when our socket is closed.
+#[test]
+fn the_last_octets_before_an_orderly_end_reach_a_peer_that_reads_late() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut guest = Guest::new(0, Vec::new());
+    guest.connect(listener.local_addr().unwrap().port());
+    while !guest.socket().may_send() {
+        guest.turn();
+    }
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    while guest.socket().may_recv() {
+        guest.turn();
+    }
+    let up = noise(1 << 20, 5);
+    // The guest's last acknowledgement is also when all is said both ways.
+    assert!(guest.exchange(&up).is_empty());
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).unwrap();
+    assert!(heard == up, "{} of {} octets", heard.len(), up.len());
+}
+
 #[test]
 fn a_client_of_a_forwarded_port_reaches_the_guest_and_back() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
