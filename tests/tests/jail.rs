@@ -27,6 +27,9 @@ const MEMORY: u64 = 512 << 20;
 /// Everything the I/O worker may map without being suspected to see the guest: itself, its libraries, its heaps, the
 /// rings (a few MiB).
 const APP_MAPS_MOST: u64 = 64 << 20;
+/// Everything a worker may map or reserve that is not private data: programs, libraries, rings, code of the interpreter;
+/// for its threads (two disks' at most, here) stacks, and malloc's heaps as long as they are empty.
+const RESERVED_MOST: u64 = 448 << 20;
 const NAMESPACES: [&str; 4] = ["net", "ipc", "uts", "mnt"];
 const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
@@ -209,7 +212,11 @@ impl Running {
         } else {
             600 << 20
         };
-        assert!(number("Max data size") <= memory, "{role:?}");
+        let data = number("Max data size");
+        assert!(data <= memory, "{role:?}");
+        // What is mapped and reserved beside the data, the threads' among it.
+        assert!(number("Max address space") <= data + RESERVED_MOST, "{role:?}");
+        assert!(number("Max stack size") <= 8 << 20, "{role:?}");
     }
 
     /// What each worker holds, and nothing else.
@@ -424,10 +431,15 @@ fn table(running: &Running) -> String {
         format!("{} MiB", private.sum::<u64>() >> 20)
     });
     text += &both("limits", &|process| {
-        let [descriptors, data] =
-            ["Max open files", "Max data size"].map(|name| process.limit(name)[0].clone());
-        let data: u64 = data.parse().expect("bytes");
-        format!("{descriptors} descriptors, {} MiB of data", data >> 20)
+        let number = |name: &str| -> u64 { process.limit(name)[0].parse().expect("a number") };
+        let mib = |name| number(name) >> 20;
+        format!(
+            "{} descriptors, {} MiB of data, {} of stack, {} of address space",
+            number("Max open files"),
+            mib("Max data size"),
+            mib("Max stack size"),
+            mib("Max address space"),
+        )
     });
     text + &system_calls()
 }

@@ -2,12 +2,12 @@
 //!
 //! Not under the test harness: a process is jailed once and has one thread then, so this program is its own prisoner,
 //! started again for each attempt. The jail of the real workers is read from outside in the product's tests.
-#![allow(unsafe_code, reason = "asks for executable memory, which has no safe wrapper")]
+#![allow(unsafe_code, reason = "asks for memory of kinds that have no safe wrapper")]
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -19,6 +19,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
+use std::ptr::NonNull;
 use std::time::Duration;
 use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::handover::Socket;
@@ -29,7 +30,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 const ROOM: Room = Room {
     descriptors: 8,
     memory: 64 << 20,
+    threads: 0,
 };
+/// Memory far beyond that room, in bytes.
+const MUCH: NonZeroUsize = NonZeroUsize::new(512 << 20).unwrap();
 /// How a prisoner ends that did what it tried.
 const DID_IT: i32 = 0;
 /// How one ends whose jail is not whole on this host: the walls asked for are told on standard error.
@@ -69,8 +73,14 @@ const NEVER: &[(&str, bool, Attempt)] = &[
     }),
     ("make code", false, || {
         let rights = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        unsafe { mmap_anonymous(None, NonZeroUsize::MIN, rights, MapFlags::MAP_PRIVATE) }.map(drop)
+        map(NonZeroUsize::MIN, rights, MapFlags::empty())
+    }),
+    // A stack, which the limit of memory does not count.
+    ("map what grows down", true, || {
+        map(MUCH, READ_WRITE, MapFlags::MAP_GROWSDOWN)
+    }),
+    ("map the host's huge pages", true, || {
+        map(MUCH, READ_WRITE, MapFlags::MAP_HUGETLB)
     }),
     ("make a shared descriptor block", false, || {
         fcntl(io::stdin().as_fd(), FcntlArg::F_SETFL(OFlag::empty())).map(drop)
@@ -130,6 +140,24 @@ const PARTS: &[(&str, Role, bool, Option<Thread>)] = &[
     ("wait-loop-nat", Role::App, true, Some(Thread::WaitLoop(NAT))),
     ("disk", Role::App, false, Some(Thread::Disk)),
 ];
+
+const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+
+fn map(len: NonZeroUsize, rights: ProtFlags, flags: MapFlags) -> Result<(), Errno> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    unsafe { mmap_anonymous(None, len, rights, flags | MapFlags::MAP_PRIVATE) }.map(drop)
+}
+
+/// Moves a page of the stack to where it has room, and stretches it there. It stays a stack to the kernel.
+fn stretch_the_stack() -> Result<(), Errno> {
+    const PAGE: usize = 4096;
+    let mut pages = [0u8; 3 * PAGE];
+    let first = std::hint::black_box(&raw mut pages).cast::<u8>();
+    let at = NonNull::new(first.wrapping_add(first.align_offset(PAGE))).ok_or(Errno::EFAULT)?;
+    // SAFETY: the page lies wholly within an array of which nothing is read or written from here on.
+    let stretched = unsafe { mremap(at.cast(), PAGE, MUCH.get(), MRemapFlags::MREMAP_MAYMOVE, None) };
+    stretched.map(drop)
+}
 
 fn make(family: AddressFamily, kind: SockType) -> Result<(), Errno> {
     socket(family, kind, SockFlag::empty(), None).map(drop)
@@ -233,6 +261,7 @@ fn attempts(attempt: &str, bell: &Doorbell) -> Result<(), Errno> {
             std::hint::black_box(block);
             Ok(())
         }
+        "stretch the stack" => stretch_the_stack(),
         "take too many descriptors" => {
             let more: Result<Vec<_>, _> = (0..2 * ROOM.descriptors).map(|_| bell.try_clone()).collect();
             more.map(drop).map_err(|_| Errno::EMFILE)
@@ -348,6 +377,8 @@ fn memory_and_descriptors_end_where_the_room_does() {
     for part in threads() {
         let greedy = put_in(part, "take too much memory");
         assert_eq!(greedy, Death::Signalled(Signal::SIGABRT as i32), "{part}");
+        let greedy = put_in(part, "stretch the stack");
+        assert_eq!(greedy, Death::Exited(REFUSED + Errno::ENOMEM as i32), "{part}");
         let greedy = put_in(part, "take too many descriptors");
         assert_eq!(greedy, Death::Exited(REFUSED + Errno::EMFILE as i32), "{part}");
     }

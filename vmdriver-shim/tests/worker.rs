@@ -190,6 +190,7 @@ fn cell(role: Role) -> Cell {
         room: Room {
             descriptors: 8,
             memory: 64 << 20,
+            threads: 0,
         },
         required: false,
     }

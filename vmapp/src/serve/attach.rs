@@ -38,16 +38,10 @@ use vmdriver_shim::memory::SharedMemory;
 /// How long the supervisor may take to say `Start`.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Beyond what is there when the jail closes: doorbells of disks, a console's client.
-const ROOM: Room = Room {
-    descriptors: 16,
-    memory: 256 << 20,
-};
-/// And for each `nat` card: a socket for each of its flows, and the buffers of its connections.
-const NAT_ROOM: Room = Room {
-    descriptors: nat::MOST_SOCKETS,
-    memory: nat::MOST_BYTES,
-};
+/// Descriptors beyond those there are when the jail closes: doorbells of disks, a console's client.
+const DESCRIPTORS: u64 = 16;
+/// And memory.
+const MEMORY: u64 = 256 << 20;
 
 /// A worker's means.
 pub struct Attached {
@@ -126,7 +120,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     let shortcomings = jail::enter(&Cell {
         role: Role::App,
         network: io.network,
-        room: room(&nets),
+        room: room(&nets, &disks),
         required: spec.require_jail,
     })?;
     if io.terminal {
@@ -158,12 +152,16 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     })
 }
 
-fn room(nets: &[NetBackSpec]) -> Room {
+/// What the jail must leave a worker with these back ends.
+fn room(nets: &[NetBackSpec], disks: &[DiskBackSpec]) -> Room {
     let nats = nets.iter().filter(|net| matches!(net, NetBackSpec::Nat { .. }));
-    nats.fold(ROOM, |room, _| Room {
-        descriptors: room.descriptors + NAT_ROOM.descriptors,
-        memory: room.memory + NAT_ROOM.memory,
-    })
+    let nats = nats.count() as u64;
+    Room {
+        // A socket for each of a card's flows, and the buffers of its connections.
+        descriptors: DESCRIPTORS + nats * nat::MOST_SOCKETS,
+        memory: MEMORY + nats * nat::MOST_BYTES,
+        threads: disks.len() as u64,
+    }
 }
 
 fn open_console(spec: ConsoleSpec, given: &mut Descriptors) -> Result<Box<dyn Console>, ServeError> {

@@ -36,6 +36,8 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
 const ROOM: Room = Room {
     descriptors: 8,
     memory: 512 << 20,
+    // The ear.
+    threads: 1,
 };
 
 /// Why no machine came to be.
