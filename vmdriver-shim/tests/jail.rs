@@ -7,18 +7,22 @@
 mod walls;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat};
+use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, Uid, getppid};
+use nix::unistd::{Pid, Uid, UnlinkatFlags, getppid};
+use std::ffi::CStr;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
 use std::ptr::NonNull;
@@ -40,10 +44,11 @@ const MUCH: NonZeroUsize = NonZeroUsize::new(512 << 20).unwrap();
 const DID_IT: i32 = 0;
 /// How one ends whose jail is not whole on this host: the walls asked for are told on standard error.
 const NOT_JAILED: i32 = 98;
-/// How one ends that was refused: this, and the error's number.
-const REFUSED: i32 = 100;
+/// How one ends that was refused: this, and the error's number. A panic's 101 lies below.
+const REFUSED: i32 = 110;
 
 type Attempt = fn() -> Result<(), Errno>;
+type AttemptAt = fn(&OwnedFd) -> Result<(), Errno>;
 
 /// What no thread of either worker may do, and whether another wall stops it should the filter of system calls fall.
 const NEVER: &[(&str, bool, Attempt)] = &[
@@ -102,6 +107,39 @@ const NEVER: &[(&str, bool, Attempt)] = &[
     }),
 ];
 
+/// What no worker may do through the descriptor of a folder that anybody may write, should one ever slip in: an empty root
+/// does not stop it. The folder holds [`FILE`].
+const THROUGH: &[(&str, AttemptAt)] = &[
+    ("read a file", |folder| at(folder, FILE, OFlag::O_RDONLY)),
+    ("write a file", |folder| at(folder, FILE, OFlag::O_WRONLY)),
+    ("empty a file", |folder| {
+        at(folder, FILE, OFlag::O_WRONLY | OFlag::O_TRUNC)
+    }),
+    ("make a file", |folder| {
+        at(folder, "new", OFlag::O_WRONLY | OFlag::O_CREAT)
+    }),
+    ("list it", |folder| at(folder, ".", OFlag::O_DIRECTORY)),
+    ("make a folder", |folder| {
+        nix::sys::stat::mkdirat(folder, "new", Mode::S_IRWXU)
+    }),
+    ("make a link", |folder| {
+        nix::unistd::symlinkat("/etc/passwd", folder, "new")
+    }),
+    ("move a file", |folder| {
+        nix::fcntl::renameat(folder, FILE, folder, "new")
+    }),
+    ("remove a file", |folder| {
+        nix::unistd::unlinkat(folder, FILE, UnlinkatFlags::NoRemoveDir)
+    }),
+    ("run a program", |folder| {
+        let nothing: [&CStr; 0] = [];
+        nix::unistd::execveat(folder, c"file", &nothing, &nothing, AtFlags::empty())
+            .map(|never| match never {})
+    }),
+];
+/// A file that anybody may read, write and run.
+const FILE: &str = "file";
+
 /// What every thread may do.
 const ALWAYS: &[(&str, Attempt)] = &[
     ("take memory and give it back", || {
@@ -142,6 +180,8 @@ const PARTS: &[(&str, Role, bool, Option<Thread>)] = &[
     ("wait-loop-nat", Role::App, true, Some(Thread::WaitLoop(NAT))),
     ("disk", Role::App, false, Some(Thread::Disk)),
 ];
+/// Those of them without a filter.
+const WALLS: [&str; 3] = ["vmm-walls", "app-walls", "nat-walls"];
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
@@ -165,6 +205,10 @@ fn make(family: AddressFamily, kind: SockType) -> Result<(), Errno> {
     socket(family, kind, SockFlag::empty(), None).map(drop)
 }
 
+fn at(folder: &OwnedFd, name: &str, flags: OFlag) -> Result<(), Errno> {
+    openat(folder, name, flags, Mode::S_IRWXU).map(drop)
+}
+
 fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }
@@ -176,7 +220,7 @@ fn main() {
     {
         return prisoner(part, &attempt.join(" "));
     }
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 9] = [
         (
             "a_thread_is_killed_for_a_call_outside_its_list",
             a_thread_is_killed_for_a_call_outside_its_list,
@@ -184,6 +228,14 @@ fn main() {
         (
             "without_the_filter_the_other_walls_stand",
             without_the_filter_the_other_walls_stand,
+        ),
+        (
+            "a_plain_users_worker_has_the_same_walls",
+            a_plain_users_worker_has_the_same_walls,
+        ),
+        (
+            "through_a_folders_descriptor_no_file_is_reached",
+            through_a_folders_descriptor_no_file_is_reached,
         ),
         ("what_a_thread_needs_it_may_do", what_a_thread_needs_it_may_do),
         (
@@ -224,6 +276,12 @@ fn prisoner(part: &str, attempt: &str) {
     let _socket = spawn::inherited_socket().unwrap();
     let bell = Doorbell::new().unwrap();
     let (_, role, network, thread) = PARTS.iter().find(|(name, ..)| *name == part).unwrap();
+    // As if one had slipped in: before the jail.
+    let folder = attempt.strip_prefix("through ").map(|rest| {
+        let (folder, what) = rest.split_once(' ').unwrap();
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        (open(folder, flags, Mode::empty()).unwrap(), what)
+    });
     let cell = Cell {
         role: *role,
         network: *network,
@@ -237,8 +295,12 @@ fn prisoner(part: &str, attempt: &str) {
     if let Some(thread) = thread {
         jail::confine(*thread).unwrap();
     }
-    let tried = match attempt.split_once(' ') {
-        Some(("connect", port)) => TcpStream::connect(("127.0.0.1", port.parse().unwrap()))
+    let tried = match (&folder, attempt.split_once(' ')) {
+        (Some((folder, what)), _) => {
+            let (_, attempt) = THROUGH.iter().find(|(name, _)| name == what).unwrap();
+            attempt(folder)
+        }
+        (None, Some(("connect", port))) => TcpStream::connect(("127.0.0.1", port.parse().unwrap()))
             .map(drop)
             .map_err(errno),
         _ => attempts(attempt, &bell),
@@ -301,7 +363,7 @@ fn whole(test: &str) -> bool {
         println!("skipped: {test}: {why}");
         return false;
     }
-    for part in ["vmm-walls", "app-walls", "nat-walls"] {
+    for part in WALLS {
         assert_eq!(put_in(part, "ring"), Death::Exited(DID_IT), "{part}: not jailed");
     }
     true
@@ -333,13 +395,80 @@ fn without_the_filter_the_other_walls_stand() {
     if !whole("walls") {
         return;
     }
-    for part in ["vmm-walls", "app-walls", "nat-walls"] {
+    for part in WALLS {
         for (attempt, _, _) in NEVER.iter().filter(|(_, stopped, _)| *stopped) {
             match put_in(part, attempt) {
                 Death::Exited(status) if status > REFUSED => {}
                 other => panic!("{part}: {attempt}: {other}"),
             }
         }
+    }
+}
+
+/// Whose user is its supervisor's too, so that signals and traces are refused by Landlock alone.
+fn a_plain_users_worker_has_the_same_walls() {
+    const NAME: &str = "a plain user's walls";
+    const USER: u32 = 1000;
+    if !Uid::effective().is_root() {
+        return println!("skipped: {NAME}: only root becomes one");
+    }
+    if let Some(why) = walls::missing(Some(USER)) {
+        return println!("skipped: {NAME}: {why}");
+    }
+    if landlock() < 6 {
+        return println!("skipped: {NAME}: this host's Landlock knows no signals (Linux 6.12 does)");
+    }
+    for part in WALLS {
+        for (attempt, ..) in NEVER.iter().filter(|(_, stopped, _)| *stopped) {
+            let told = Command::new(std::env::current_exe().unwrap())
+                .args(["--part", "supervisor", part, attempt])
+                .uid(USER)
+                .gid(USER)
+                .output();
+            let told = match told {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return println!("skipped: {NAME}: user {USER} may not run this program");
+                }
+                told => told.unwrap(),
+            };
+            assert!(told.status.code() > Some(REFUSED), "{part}: {attempt}: {told:?}");
+        }
+    }
+}
+
+/// By Landlock alone, and it says so: the root, the user and the file's rights would let all of it pass.
+fn through_a_folders_descriptor_no_file_is_reached() {
+    if !whole("folders") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(FILE);
+    fs::write(&file, "untouched").unwrap();
+    for path in [folder.path(), &file] {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    for part in WALLS {
+        for (what, _) in THROUGH {
+            let attempt = format!("through {} {what}", folder.path().display());
+            let refused = Death::Exited(REFUSED + Errno::EACCES as i32);
+            assert_eq!(put_in(part, &attempt), refused, "{part}: {what}");
+        }
+    }
+    assert_eq!(fs::read(file).unwrap(), b"untouched");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// The version of this host's Landlock; 4 knows TCP, 6 signals.
+fn landlock() -> i64 {
+    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_int = 1;
+    // SAFETY: asks for a number.
+    unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
     }
 }
 
@@ -368,10 +497,15 @@ fn only_a_nat_card_reaches_the_network() {
         };
         assert_eq!(put_in(part, &connect), expected, "{part}");
     }
+    // Landlock is asked first, where it knows TCP.
+    let unreachable = if landlock() >= 4 {
+        Errno::EACCES
+    } else {
+        Errno::ENETUNREACH
+    };
     for part in ["vmm-walls", "app-walls"] {
-        let unreachable =
-            [Errno::ENETUNREACH, Errno::EACCES].map(|errno| Death::Exited(REFUSED + errno as i32));
-        assert!(unreachable.contains(&put_in(part, &connect)), "{part}");
+        let refused = Death::Exited(REFUSED + unreachable as i32);
+        assert_eq!(put_in(part, &connect), refused, "{part}");
     }
 }
 
