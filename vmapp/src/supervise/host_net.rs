@@ -4,10 +4,11 @@
 //! They outlive the workers: a reset of the machine, or a worker's death, starts a new one on the same descriptors, and a
 //! client that connects in between waits in the listening socket's queue.
 
+use super::new_file::create;
 use crate::back::net::tap::{self, TapError};
 use crate::config::{Forward, NetBackend, NetDraft};
+use nix::fcntl::OFlag;
 use shared::msg::handover::{FdRole, ForwardSpec, NetBackSpec};
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,11 +76,11 @@ impl HostNets {
 
     fn open_one(&mut self, number: u8, net: &NetDraft) -> Result<(), HostNetError> {
         if let Some(path) = &net.pcap {
-            let file = File::create(path).map_err(|source| HostNetError::Pcap {
+            let file = create(path, OFlag::empty()).map_err(|source| HostNetError::Pcap {
                 path: path.clone(),
                 source,
             })?;
-            self.fds.push((FdRole::Pcap(number), file.into()));
+            self.fds.push((FdRole::Pcap(number), file));
         }
         let spec = match net.backend {
             NetBackend::None => NetBackSpec::None,
@@ -156,6 +157,7 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn name_servers_are_those_the_resolver_would_ask() {
@@ -163,6 +165,26 @@ mod tests {
                     nameserver fe80::1%eth0\nnameserver bogus\nnameserver 9.9.9.9\nnameserver 1.1.1.1\n";
         let servers: Vec<String> = name_servers(text).iter().map(IpAddr::to_string).collect();
         assert_eq!(servers, ["10.0.0.1", "::1", "9.9.9.9"]);
+    }
+
+    #[test]
+    fn a_capture_is_its_owners_alone_and_no_symlink_to_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let open = |path: PathBuf| {
+            let net = NetDraft {
+                pcap: Some(path),
+                ..NetDraft::default()
+            };
+            HostNets::open(&[net]).map(drop)
+        };
+        open(at("new")).unwrap();
+        assert_eq!(at("new").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        let refused = open(at("link")).unwrap_err().to_string();
+        assert!(refused.contains("link: it is a symbolic link"), "{refused}");
+        assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
     }
 
     #[test]
