@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::mman::{MRemapFlags, MapFlags, ProtFlags, mmap_anonymous, mremap};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, Backlog, SockType, SockaddrIn, bind, listen};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, UnlinkatFlags, getppid};
 use std::ffi::CStr;
@@ -21,11 +21,12 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::time::Duration;
 use vmdriver_shim::doorbell::Doorbell;
 use vmdriver_shim::handover::Socket;
@@ -62,15 +63,20 @@ const NEVER: &[(&str, bool, Attempt)] = &[
         std::fs::read_dir("/").map(drop).map_err(errno)
     }),
     ("run a program", true, || {
-        Err(errno(Command::new("/bin/true").exec()))
+        let nothing: [&CStr; 0] = [];
+        nix::unistd::execve(c"/bin/true", &nothing, &nothing).map(|never| match never {})
     }),
     ("start a process", true, || {
         Command::new("/proc/self/exe").spawn().map(drop).map_err(errno)
     }),
-    ("trace its parent", true, || ptrace::attach(getppid())),
+    ("fork", false, || {
+        // SAFETY: the child, if there is one, ends as the parent does.
+        Errno::result(unsafe { libc::fork() }).map(drop)
+    }),
+    ("trace its parent", true, || ptrace::attach(parent())),
     ("be traced", false, ptrace::traceme),
     // Signal 0 asks only whether it may.
-    ("signal its parent", true, || kill(getppid(), None)),
+    ("signal its parent", true, || kill(parent(), None)),
     ("signal init", true, || kill(Pid::from_raw(1), None)),
     ("become root", true, || nix::unistd::setuid(Uid::from_raw(0))),
     ("make a namespace", false, || unshare(CloneFlags::CLONE_NEWUSER)),
@@ -94,16 +100,24 @@ const NEVER: &[(&str, bool, Attempt)] = &[
     }),
     ("be dumped", false, || nix::sys::prctl::set_dumpable(true)),
     ("make a Unix socket", false, || {
-        make(AddressFamily::Unix, SockType::Stream)
+        make(AddressFamily::Unix, SockType::Stream, 0).map(drop)
     }),
     ("make a raw socket", true, || {
-        make(AddressFamily::Inet, SockType::Raw)
+        make(AddressFamily::Inet, SockType::Raw, 0).map(drop)
+    }),
+    ("make an MPTCP socket", false, || {
+        make(AddressFamily::Inet, SockType::Stream, libc::IPPROTO_MPTCP).map(drop)
+    }),
+    ("make a UDP-Lite socket", false, || {
+        make(AddressFamily::Inet6, SockType::Datagram, libc::IPPROTO_UDPLITE).map(drop)
     }),
     ("ask the routing table", false, || {
-        make(AddressFamily::Netlink, SockType::Datagram)
+        make(AddressFamily::Netlink, SockType::Datagram, 0).map(drop)
     }),
     ("wait for clients", true, || {
-        TcpListener::bind("127.0.0.1:0").map(drop).map_err(errno)
+        let socket = make(AddressFamily::Inet, SockType::Stream, 0)?;
+        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
+        listen(&socket, Backlog::MAXALLOWABLE)
     }),
 ];
 
@@ -179,6 +193,7 @@ const PARTS: &[(&str, Role, bool, Option<Thread>)] = &[
     ("wait-loop", Role::App, false, Some(Thread::WaitLoop(LOOP))),
     ("wait-loop-nat", Role::App, true, Some(Thread::WaitLoop(NAT))),
     ("disk", Role::App, false, Some(Thread::Disk)),
+    ("attach", Role::App, true, Some(Thread::Attach(NAT))),
 ];
 /// Those of them without a filter.
 const WALLS: [&str; 3] = ["vmm-walls", "app-walls", "nat-walls"];
@@ -201,8 +216,28 @@ fn stretch_the_stack() -> Result<(), Errno> {
     stretched.map(drop)
 }
 
-fn make(family: AddressFamily, kind: SockType) -> Result<(), Errno> {
-    socket(family, kind, SockFlag::empty(), None).map(drop)
+fn make(family: AddressFamily, kind: SockType, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: three numbers.
+    let made = unsafe { libc::socket(family as i32, kind as i32, protocol) };
+    // SAFETY: a new descriptor that nothing else knows.
+    Errno::result(made).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The supervisor's process id, asked before the jail: no list has getppid, and what is to be tried is another call.
+static PARENT: OnceLock<Pid> = OnceLock::new();
+
+fn parent() -> Pid {
+    *PARENT.get().unwrap()
+}
+
+fn limit(process: Pid, what: libc::__rlimit_resource_t) -> Result<(), Errno> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: reads a live local; nothing is written.
+    let done = unsafe { libc::prlimit(process.as_raw(), what, &raw const none, std::ptr::null_mut()) };
+    Errno::result(done).map(drop)
 }
 
 fn at(folder: &OwnedFd, name: &str, flags: OFlag) -> Result<(), Errno> {
@@ -220,7 +255,7 @@ fn main() {
     {
         return prisoner(part, &attempt.join(" "));
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         (
             "a_thread_is_killed_for_a_call_outside_its_list",
             a_thread_is_killed_for_a_call_outside_its_list,
@@ -241,6 +276,10 @@ fn main() {
         (
             "only_a_nat_card_reaches_the_network",
             only_a_nat_card_reaches_the_network,
+        ),
+        (
+            "who_starts_threads_limits_nobody_else",
+            who_starts_threads_limits_nobody_else,
         ),
         (
             "memory_and_descriptors_end_where_the_room_does",
@@ -273,6 +312,7 @@ fn prisoner(part: &str, attempt: &str) {
         exit(status);
     }
     spawn::die_with_parent().unwrap();
+    PARENT.set(getppid()).unwrap();
     let _socket = spawn::inherited_socket().unwrap();
     let bell = Doorbell::new().unwrap();
     let (_, role, network, thread) = PARTS.iter().find(|(name, ..)| *name == part).unwrap();
@@ -326,6 +366,10 @@ fn attempts(attempt: &str, bell: &Doorbell) -> Result<(), Errno> {
             Ok(())
         }
         "stretch the stack" => stretch_the_stack(),
+        "make a ping socket" => make(AddressFamily::Inet, SockType::Datagram, libc::IPPROTO_ICMP).map(drop),
+        "start no threads" => limit(Pid::from_raw(0), libc::RLIMIT_NPROC),
+        "let its parent start none" => limit(parent(), libc::RLIMIT_NPROC),
+        "limit itself otherwise" => limit(Pid::from_raw(0), libc::RLIMIT_NOFILE),
         "take too many descriptors" => {
             let more: Result<Vec<_>, _> = (0..2 * ROOM.descriptors).map(|_| bell.try_clone()).collect();
             more.map(drop).map_err(|_| Errno::EMFILE)
@@ -369,10 +413,11 @@ fn whole(test: &str) -> bool {
     true
 }
 
+/// The threads of a worker at work: not the one that still starts others, whose list is wider.
 fn threads() -> impl Iterator<Item = &'static str> {
     PARTS
         .iter()
-        .filter(|(.., thread)| thread.is_some())
+        .filter(|(.., thread)| thread.is_some_and(|thread| !matches!(thread, Thread::Attach(_))))
         .map(|(name, ..)| *name)
 }
 
@@ -497,6 +542,10 @@ fn only_a_nat_card_reaches_the_network() {
         };
         assert_eq!(put_in(part, &connect), expected, "{part}");
     }
+    // Whom net.ipv4.ping_group_range leaves out is refused by the host, and not killed.
+    let ping = put_in("wait-loop-nat", "make a ping socket");
+    let allowed = [DID_IT, REFUSED + Errno::EACCES as i32].map(Death::Exited);
+    assert!(allowed.contains(&ping), "{ping}");
     // Landlock is asked first, where it knows TCP.
     let unreachable = if landlock() >= 4 {
         Errno::EACCES
@@ -506,6 +555,18 @@ fn only_a_nat_card_reaches_the_network() {
     for part in ["vmm-walls", "app-walls"] {
         let refused = Death::Exited(REFUSED + unreachable as i32);
         assert_eq!(put_in(part, &connect), refused, "{part}");
+    }
+}
+
+/// A plain user's worker reads the files of overlays in that part, and its supervisor and the vmm have its user.
+fn who_starts_threads_limits_nobody_else() {
+    if !whole("attach") {
+        return;
+    }
+    assert_eq!(put_in("attach", "start no threads"), Death::Exited(DID_IT));
+    for attempt in ["let its parent start none", "limit itself otherwise"] {
+        let killed = Death::Signalled(Signal::SIGSYS as i32);
+        assert_eq!(put_in("attach", attempt), killed, "{attempt}");
     }
 }
 
