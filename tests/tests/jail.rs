@@ -30,6 +30,8 @@ const MEMORY: u64 = 512 << 20;
 /// Everything the I/O worker may map without being suspected to see the guest: itself, its libraries, its heaps, the
 /// rings (a few MiB).
 const APP_MAPS_MOST: u64 = 64 << 20;
+/// The overlay of a disk of 1 MiB: its maps, and the disk.
+const OVERLAY_BYTES: &str = "1114112";
 /// Everything a worker may map or reserve that is not private data: programs, libraries, rings, code of the interpreter;
 /// for its threads (two disks' at most, here) stacks, and malloc's heaps as long as they are empty.
 const RESERVED_MOST: u64 = 448 << 20;
@@ -210,6 +212,13 @@ impl Running {
                 .unwrap_or_else(|_| panic!("{role:?}: {limit}: {soft}"))
         };
         assert_eq!(number("Max core file size"), 0, "{role:?}");
+        let largest_file = match role {
+            Role::Vmm => ["0", "0"].map(str::to_owned),
+            // A capture has no end but the user's own.
+            Role::App if self.machine.has("pcap") => Process::new(self.vm.pid()).limit("Max file size"),
+            Role::App => [OVERLAY_BYTES; 2].map(str::to_owned),
+        };
+        assert_eq!(process.limit("Max file size"), largest_file, "{role:?}");
         let kvm = role == Role::Vmm && self.machine.engine == "kvm";
         if !kvm {
             assert_eq!(number("Max processes"), 0, "{role:?}");
@@ -440,8 +449,9 @@ fn table(running: &Running) -> String {
         let number = |name: &str| -> u64 { process.limit(name)[0].parse().expect("a number") };
         let mib = |name| number(name) >> 20;
         format!(
-            "{} descriptors, {} MiB of data, {} of stack, {} of address space",
+            "{} descriptors, files of {} bytes, {} MiB of data, {} of stack, {} of address space",
             number("Max open files"),
+            process.limit("Max file size")[0],
             mib("Max data size"),
             mib("Max stack size"),
             mib("Max address space"),

@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, Uid, UnlinkatFlags, getppid};
 use std::ffi::CStr;
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -38,6 +38,7 @@ const ROOM: Room = Room {
     descriptors: 8,
     memory: 64 << 20,
     threads: 0,
+    largest_file: Some(4096),
 };
 /// Memory far beyond that room, in bytes.
 const MUCH: NonZeroUsize = NonZeroUsize::new(512 << 20).unwrap();
@@ -205,6 +206,13 @@ fn map(len: NonZeroUsize, rights: ProtFlags, flags: MapFlags) -> Result<(), Errn
     unsafe { mmap_anonymous(None, len, rights, flags | MapFlags::MAP_PRIVATE) }.map(drop)
 }
 
+/// Writes until that is refused; a block more than there is room for, at most.
+fn fill(mut file: fs::File) -> Result<(), Errno> {
+    const BLOCK: [u8; 512] = [1; 512];
+    let blocks = ROOM.largest_file.unwrap() / BLOCK.len() as u64;
+    (0..=blocks).try_for_each(|_| file.write_all(&BLOCK).map_err(errno))
+}
+
 /// Moves a page of the stack to where it has room, and stretches it there. It stays a stack to the kernel.
 fn stretch_the_stack() -> Result<(), Errno> {
     const PAGE: usize = 4096;
@@ -282,8 +290,8 @@ fn main() {
             who_starts_threads_limits_nobody_else,
         ),
         (
-            "memory_and_descriptors_end_where_the_room_does",
-            memory_and_descriptors_end_where_the_room_does,
+            "memory_descriptors_and_files_end_where_the_room_does",
+            memory_descriptors_and_files_end_where_the_room_does,
         ),
         ("a_bad_end_is_told_as_what_it_is", a_bad_end_is_told_as_what_it_is),
         (
@@ -316,6 +324,10 @@ fn prisoner(part: &str, attempt: &str) {
     let _socket = spawn::inherited_socket().unwrap();
     let bell = Doorbell::new().unwrap();
     let (_, role, network, thread) = PARTS.iter().find(|(name, ..)| *name == part).unwrap();
+    let file = attempt.strip_prefix("fill ").map(|path| {
+        let file = fs::OpenOptions::new().append(true).open(path);
+        file.unwrap()
+    });
     // As if one had slipped in: before the jail.
     let folder = attempt.strip_prefix("through ").map(|rest| {
         let (folder, what) = rest.split_once(' ').unwrap();
@@ -336,6 +348,7 @@ fn prisoner(part: &str, attempt: &str) {
         jail::confine(*thread).unwrap();
     }
     let tried = match (&folder, attempt.split_once(' ')) {
+        (None, Some(("fill", _))) => fill(file.unwrap()),
         (Some((folder, what)), _) => {
             let (_, attempt) = THROUGH.iter().find(|(name, _)| name == what).unwrap();
             attempt(folder)
@@ -570,9 +583,15 @@ fn who_starts_threads_limits_nobody_else() {
     }
 }
 
-fn memory_and_descriptors_end_where_the_room_does() {
+fn memory_descriptors_and_files_end_where_the_room_does() {
     if !whole("limits") {
         return;
+    }
+    for part in threads() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let filled = put_in(part, &format!("fill {}", file.path().display()));
+        assert_eq!(filled, Death::Exited(REFUSED + Errno::EFBIG as i32), "{part}");
+        assert_eq!(file.path().metadata().unwrap().len(), ROOM.largest_file.unwrap());
     }
     for part in threads() {
         let greedy = put_in(part, "take too much memory");

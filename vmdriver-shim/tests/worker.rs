@@ -191,6 +191,7 @@ fn cell(role: Role) -> Cell {
             descriptors: 8,
             memory: 64 << 20,
             threads: 0,
+            largest_file: None,
         },
         required: false,
     }

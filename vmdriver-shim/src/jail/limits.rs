@@ -2,9 +2,11 @@
 //!
 //! They bound what a worker gone wrong costs the host. A limit is set on top of what is in use at the time, which for the
 //! vmm includes the guest's memory, so that no sum of all that a machine needs has to be kept right elsewhere.
+#![allow(unsafe_code, reason = "sigaction has no safe wrapper")]
 
 use super::{JailError, step};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::fs;
 use std::io;
 
@@ -25,6 +27,8 @@ pub struct Room {
     pub memory: u64,
     /// Threads it will start. They need not find room below the limit of memory, only in the address space.
     pub threads: u64,
+    /// Bytes to which its writes may make a file grow (RLIMIT_FSIZE), if that can be said.
+    pub largest_file: Option<u64>,
 }
 
 /// What is in use, read while /proc is in reach.
@@ -77,6 +81,13 @@ pub(super) fn set(usage: &Usage, room: Room) -> Result<(), JailError> {
         usage.data.saturating_add(room.memory),
         "limit of memory",
     )?;
+    if let Some(most) = room.largest_file {
+        // A write beyond is an error like that of a full disk, and not the end of the worker.
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: installs no handler.
+        unsafe { sigaction(Signal::SIGXFSZ, &ignore) }.map_err(step("ignore SIGXFSZ"))?;
+        lower(Resource::RLIMIT_FSIZE, most, "limit of files")?;
+    }
     lower(Resource::RLIMIT_STACK, MAIN_STACK, "limit of the stack")?;
     let reserved = room.threads.saturating_mul(THREAD_RESERVES);
     let more = room.memory.saturating_add(MAIN_STACK).saturating_add(reserved);

@@ -38,6 +38,8 @@ const ROOM: Room = Room {
     memory: 512 << 20,
     // The ear.
     threads: 1,
+    // It writes none: what it says goes through its socket.
+    largest_file: Some(0),
 };
 
 /// Why no machine came to be.
