@@ -32,11 +32,6 @@ impl Process {
         fs::read_to_string(self.folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
-    /// Whether what only its owner may see can be seen: descriptors, mappings, namespaces.
-    pub fn is_open_to_us(&self) -> bool {
-        fs::read_dir(self.folder.join("fd")).is_ok() && fs::read_link(self.folder.join("ns/net")).is_ok()
-    }
-
     /// A field of its status, in words.
     pub fn status(&self, field: &str) -> Vec<String> {
         field_of(&self.text("status"), field)

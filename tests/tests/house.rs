@@ -18,6 +18,7 @@ const UNSAFE: &[&str] = &[
     "vmm/tests/differential/",
     "vmdriver-shim/src/",
     "vmdriver-shim/tests/jail.rs",
+    "vmdriver-shim/tests/walls/",
     "vmm/src/boot/bios/rom.rs",
     "vmm/src/engine/",
     "vmm/src/mem/",

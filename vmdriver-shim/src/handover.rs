@@ -303,6 +303,11 @@ impl Descriptors {
         Some(self.left.swap_remove(at).1)
     }
 
+    /// What is still to be taken.
+    pub fn left(&self) -> impl Iterator<Item = (FdRole, BorrowedFd<'_>)> {
+        self.left.iter().map(|(role, fd)| (*role, fd.as_fd()))
+    }
+
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), HandoverError> {
         match self.left.first() {

@@ -191,6 +191,8 @@ fn cell(role: Role) -> Cell {
         room: Room {
             descriptors: 8,
             memory: 64 << 20,
+            threads: 0,
+            largest_file: None,
         },
         required: false,
     }

@@ -12,7 +12,7 @@ use crate::back::console::{Console, Nowhere};
 use crate::back::disk::Image;
 use crate::back::disk::medium::HostFile;
 use crate::back::disk::open::identity;
-use crate::back::disk::overlay::{BootId, Overlay};
+use crate::back::disk::overlay::{BootId, Layout, Overlay};
 use crate::back::disk::raw::Raw;
 use crate::back::net::Net;
 use crate::back::net::nat::{self, Nat};
@@ -20,13 +20,15 @@ use crate::back::net::none::Unplugged;
 use crate::back::net::pcap::Capture;
 use crate::back::net::tap::Tap;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{SFlag, fstat};
 use shared::abi::ChannelKind;
+use shared::msg::disk::SECTOR;
 use shared::msg::fault::Order;
 use shared::msg::handover::{ConsoleSpec, DiskBackSpec, FdRole, NetBackSpec, ToApp};
 use shared::ring::Side;
 use shared::spec::MachineSpec;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use vmdriver_shim::crossing::{Bells, Crossing};
@@ -38,16 +40,10 @@ use vmdriver_shim::memory::SharedMemory;
 /// How long the supervisor may take to say `Start`.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Beyond what is there when the jail closes: doorbells of disks, a console's client.
-const ROOM: Room = Room {
-    descriptors: 16,
-    memory: 256 << 20,
-};
-/// And for each `nat` card: a socket for each of its flows, and the buffers of its connections.
-const NAT_ROOM: Room = Room {
-    descriptors: nat::MOST_SOCKETS,
-    memory: nat::MOST_BYTES,
-};
+/// Descriptors beyond those there are when the jail closes: doorbells of disks, a console's client.
+const DESCRIPTORS: u64 = 16;
+/// And memory.
+const MEMORY: u64 = 256 << 20;
 
 /// A worker's means.
 pub struct Attached {
@@ -126,7 +122,7 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     let shortcomings = jail::enter(&Cell {
         role: Role::App,
         network: io.network,
-        room: room(&nets),
+        room: room(&spec, &nets, &disks, &given),
         required: spec.require_jail,
     })?;
     if io.terminal {
@@ -158,12 +154,33 @@ pub fn attach(socket: &Socket) -> Result<Attached, ServeError> {
     })
 }
 
-fn room(nets: &[NetBackSpec]) -> Room {
+/// What the jail must leave a worker with these back ends.
+fn room(spec: &MachineSpec, nets: &[NetBackSpec], disks: &[DiskBackSpec], given: &Descriptors) -> Room {
     let nats = nets.iter().filter(|net| matches!(net, NetBackSpec::Nat { .. }));
-    nats.fold(ROOM, |room, _| Room {
-        descriptors: room.descriptors + NAT_ROOM.descriptors,
-        memory: room.memory + NAT_ROOM.memory,
-    })
+    let nats = nats.count() as u64;
+    Room {
+        // A socket for each of a card's flows, and the buffers of its connections.
+        descriptors: DESCRIPTORS + nats * nat::MOST_SOCKETS,
+        memory: MEMORY + nats * nat::MOST_BYTES,
+        threads: disks.len() as u64,
+        largest_file: largest_file(spec, disks, given),
+    }
+}
+
+/// The most bytes a file has that these disks write to; a process has one such limit. None where the guest or the network
+/// makes a file as long as it likes: a capture, a console's output.
+fn largest_file(spec: &MachineSpec, disks: &[DiskBackSpec], given: &Descriptors) -> Option<u64> {
+    let has_an_end = |(role, fd): (FdRole, BorrowedFd<'_>)| {
+        let kind = fstat(fd).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        matches!(role, FdRole::Disk(_) | FdRole::Overlay(_)) || kind.is_ok_and(|kind| kind != SFlag::S_IFREG)
+    };
+    let written = disks.iter().zip(&spec.disks).map(|(back, disk)| match back {
+        DiskBackSpec::Raw if disk.read_only => 0,
+        DiskBackSpec::Raw => disk.sectors.saturating_mul(SECTOR as u64),
+        DiskBackSpec::Overlay => Layout::new(disk.sectors).end,
+    });
+    let most = written.max().unwrap_or(0);
+    given.left().all(has_an_end).then_some(most)
 }
 
 fn open_console(spec: ConsoleSpec, given: &mut Descriptors) -> Result<Box<dyn Console>, ServeError> {

@@ -8,6 +8,7 @@
 //! descriptor taken from a worker.
 
 use super::StartError;
+use super::new_file::create;
 use super::runtime_dir::bind_console;
 use crate::back::console::terminal;
 use crate::config::{ConsoleBackend, HostPaths};
@@ -57,7 +58,9 @@ impl HostConsole {
             }
             ConsoleBackend::File(path) => {
                 let mut console = Self::of(ConsoleSpec::Stream);
-                let fd = create(path).map_err(|source| named(path, source))?;
+                // A FIFO nobody reads is refused at once instead of waited for.
+                let fd = create(path, OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+                    .map_err(|source| named(path, source))?;
                 console.fds.push((FdRole::ConsoleOut, fd));
                 console.at = Some(path.display().to_string());
                 Ok(console)
@@ -270,16 +273,4 @@ fn pty() -> nix::Result<HostConsole> {
     console.fds.push((FdRole::ConsoleIn, master.into()));
     console.at = Some(path);
     Ok(console)
-}
-
-/// The file of a `file:` console, emptied, as QEMU does; for its owner alone, for consoles show secrets. A FIFO nobody reads
-/// is refused at once (`O_NONBLOCK`) instead of waited for.
-fn create(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_CREAT
-        | OFlag::O_TRUNC
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    Ok(open(path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?)
 }

@@ -7,11 +7,12 @@
 //! What must never happen here: a close that waits on a worker's account. The sockets of ways in are shared with it, and
 //! one that was taken over can make of a listening one a connection that lingers.
 
+use super::new_file::create;
 use crate::back::net::tap::{self, TapError};
 use crate::config::{Forward, NetBackend, NetDraft};
+use nix::fcntl::OFlag;
 use nix::sys::socket::{setsockopt, sockopt};
 use shared::msg::handover::{FdRole, ForwardSpec, NetBackSpec};
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -79,11 +80,18 @@ impl HostNets {
 
     fn open_one(&mut self, number: u8, net: &NetDraft) -> Result<(), HostNetError> {
         if let Some(path) = &net.pcap {
-            let file = File::create(path).map_err(|source| HostNetError::Pcap {
+            // Each worker looks at the end of what the one before wrote. A pipe it only writes, as its reader expects.
+            let is_special = path.metadata().is_ok_and(|meta| !meta.is_file());
+            let access = if is_special {
+                OFlag::O_WRONLY
+            } else {
+                OFlag::O_RDWR
+            };
+            let file = create(path, access).map_err(|source| HostNetError::Pcap {
                 path: path.clone(),
                 source,
             })?;
-            self.fds.push((FdRole::Pcap(number), file.into()));
+            self.fds.push((FdRole::Pcap(number), file));
         }
         let spec = match net.backend {
             NetBackend::None => NetBackSpec::None,
@@ -179,6 +187,7 @@ mod tests {
     use nix::sys::socket::{MsgFlags, Shutdown, SockaddrIn, connect, send, shutdown};
     use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
     use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
@@ -188,6 +197,26 @@ mod tests {
                     nameserver fe80::1%eth0\nnameserver bogus\nnameserver 9.9.9.9\nnameserver 1.1.1.1\n";
         let servers: Vec<String> = name_servers(text).iter().map(IpAddr::to_string).collect();
         assert_eq!(servers, ["10.0.0.1", "::1", "9.9.9.9"]);
+    }
+
+    #[test]
+    fn a_capture_is_its_owners_alone_and_no_symlink_to_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let open = |path: PathBuf| {
+            let net = NetDraft {
+                pcap: Some(path),
+                ..NetDraft::default()
+            };
+            HostNets::open(&[net]).map(drop)
+        };
+        open(at("new")).unwrap();
+        assert_eq!(at("new").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        let refused = open(at("link")).unwrap_err().to_string();
+        assert!(refused.contains("link: it is a symbolic link"), "{refused}");
+        assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
     }
 
     /// A `nat` card with one way in.

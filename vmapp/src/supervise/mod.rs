@@ -27,6 +27,7 @@ pub mod host_net;
 pub mod io_worker;
 pub mod life;
 pub mod limit;
+pub mod new_file;
 pub mod pair;
 pub mod runtime_dir;
 pub mod signals;

@@ -180,6 +180,19 @@ fn one_writes_or_many_read_and_a_lock_outlives_the_worker_that_used_it() {
 }
 
 #[test]
+fn a_new_overlay_is_its_owners_alone_and_never_made_through_a_symlink() {
+    let folder = folder();
+    let path = image(folder.path(), 1 << 20);
+    let (base, sectors) = patiently(|| open(&path, false)).unwrap();
+    let [overlay, link, nowhere] = ["overlay", "link", "nowhere"].map(|name| folder.path().join(name));
+    patiently(|| open_overlay(&overlay, &path, &base, sectors)).unwrap();
+    assert_eq!(fs::metadata(&overlay).unwrap().mode() & 0o777, 0o600);
+    std::os::unix::fs::symlink(&nowhere, &link).unwrap();
+    assert!(open_overlay(&link, &path, &base, sectors).is_err());
+    assert!(!nowhere.exists());
+}
+
+#[test]
 fn an_overlay_keeps_writes_from_the_base_over_a_restart() {
     let folder = folder();
     let path = image(folder.path(), 8 << 20);

@@ -130,6 +130,21 @@ fn a_file_is_emptied_and_gets_everything() {
 }
 
 #[test]
+fn a_file_that_is_a_symlink_is_not_emptied() {
+    let stage = Stage::new("started", "[console]\nserial = \"file:log\"");
+    std::fs::write(stage.path("victim"), "precious").unwrap();
+    std::os::unix::fs::symlink(stage.path("victim"), stage.path("log")).unwrap();
+    let mut run = stage.run();
+    assert_eq!(run.status(), 2, "{}", stage.log());
+    assert!(
+        stage.log().contains("log: it is a symbolic link"),
+        "{}",
+        stage.log()
+    );
+    assert_eq!(std::fs::read(stage.path("victim")).unwrap(), b"precious");
+}
+
+#[test]
 fn a_pty_is_announced_and_carries_both_ways() {
     let stage = Stage::new(
         "started;echo;ended \"powered-off\"",

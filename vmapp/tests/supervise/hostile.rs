@@ -36,8 +36,7 @@ impl Held {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.run.child.id()))
             .unwrap()
             .count();
-        // Its own, those of one record under way, and one for each word of a round.
-        assert!(open < 30 + 64 + 16, "{open} descriptors");
+        assert!(open < 40, "{open} descriptors");
         let log = self.stage.log();
         assert!(log.lines().count() < MOST_LINES, "{log}");
         assert!(!log.replace('\n', "").chars().any(char::is_control), "{log}");
@@ -98,14 +97,6 @@ fn an_io_worker_that_breaks_the_protocol_is_replaced() {
             "the peer sent a record longer than",
         ),
         (
-            "beat;word \"ready\";descriptors 1 65;rest",
-            "a record with 65 descriptors",
-        ),
-        (
-            "beat;word \"ready\";descriptors 3 253;rest",
-            "a record with 253 descriptors",
-        ),
-        (
             "beat;word \"ready\";empty;rest",
             "it closed its socket and lives on",
         ),
@@ -130,7 +121,7 @@ fn an_io_worker_that_falls_silent_is_replaced() {
 
 #[test]
 fn words_too_early_or_twice_change_nothing() {
-    let work = "beat;word \"finished\";word \"continued\";word \"console-client-gone\";word \"console-client\";\
+    let work = "beat;word \"finished\";word \"continued\";word \"console-client-gone\";\
                 word \"ready\";word \"ready\";word \"finished\";word {\"stopping\":{\"ms\":0}};\
                 word {\"stopping\":{\"ms\":4294967295}};word \"continued\";word \"continued\";\
                 word {\"failed\":\"not at all\"};word {\"injected\":{\"injections\":[],\"progress\":[]}};\
@@ -176,20 +167,26 @@ fn a_flood_on_an_io_workers_standard_error_is_a_trickle() {
     held.goes_on();
 }
 
+/// The kernel refuses them to the worker (Linux 6.16), or the supervisor ends it for them.
 #[test]
-fn descriptors_nobody_asked_for_are_closed() {
-    for config in ["", "[console]\nserial = \"none\""] {
-        let held = Held::by("beat;word \"ready\";descriptors 2000 64;touch said;rest", config);
-        held.stage.wait_file_made("said");
+fn no_descriptor_of_an_io_worker_gets_into_the_supervisor() {
+    for (times, each) in [(1, 1), (2000, 64), (3, 253)] {
+        let held = Held::by(
+            &format!("beat;word \"ready\";descriptors {times} {each};touch said;rest"),
+            "",
+        );
+        let broke = eventually("the end of the records", || {
+            let broke = held
+                .stage
+                .log()
+                .contains("broke the protocol: a record brings descriptors");
+            (broke || held.stage.path("said").exists()).then_some(broke)
+        });
         held.is_bounded();
-        held.kill_worker();
-        if config.is_empty() {
-            held.goes_on();
-        } else {
-            eventually("our own worker", || {
-                (held.stage.status()["io_restarts"] == 2).then_some(())
-            });
+        if !broke {
+            held.kill_worker();
         }
+        held.goes_on();
     }
 }
 

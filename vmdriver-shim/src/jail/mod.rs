@@ -12,7 +12,7 @@
 //! | 3 | `ids` | root, for a user and group of the worker's own |
 //! | 4 | `capabilities` | every capability in every set; no new privileges |
 //! | 5 | `landlock` | every path; TCP |
-//! | 6 | `limits` | memory, descriptors, core dumps |
+//! | 6 | `limits` | memory, address space, descriptors, size of files, core dumps |
 //! | 7 | [`allow`], `seccomp` | system calls, by thread; then new threads |
 //!
 //! What must never happen here: a wall missing in silence. What the host lacks is returned in words, and the caller

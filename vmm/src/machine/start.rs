@@ -36,6 +36,10 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
 const ROOM: Room = Room {
     descriptors: 8,
     memory: 512 << 20,
+    // The ear.
+    threads: 1,
+    // It writes none: what it says goes through its socket.
+    largest_file: Some(0),
 };
 
 /// Why no machine came to be.

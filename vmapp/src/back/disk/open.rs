@@ -268,18 +268,21 @@ fn open_locked(path: &Path, writable: bool, create: bool) -> Result<File, DiskOp
 }
 
 fn open_unlocked(path: &Path, writable: bool, create: bool) -> Result<File, DiskOpenError> {
-    let device = match path.metadata() {
-        Ok(metadata) => refuse_kind(path, &metadata)?,
-        Err(error) if error.kind() == ErrorKind::NotFound && create => false,
+    let (device, make) = match path.metadata() {
+        Ok(metadata) => (refuse_kind(path, &metadata)?, false),
+        Err(error) if error.kind() == ErrorKind::NotFound && create => (false, true),
         Err(error) => return Err(cannot(path, writable, error)),
     };
-    // A device in use refuses to be opened exclusively. A pipe put here meanwhile must not stop us for a writer.
+    // A device in use refuses to be opened exclusively. A pipe put here meanwhile must not stop us for a writer. A link to
+    // nothing is no place for a new file: it could lead anywhere.
     let exclusive = if device && writable { libc::O_EXCL } else { 0 };
+    let no_link = if make { libc::O_NOFOLLOW } else { 0 };
     let opened = OpenOptions::new()
         .read(true)
         .write(writable)
-        .create(create)
-        .custom_flags(libc::O_NONBLOCK | exclusive)
+        .create(make)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK | exclusive | no_link)
         .open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(libc::EBUSY) => DiskOpenError::DeviceBusy(path.to_owned()),

@@ -3,13 +3,13 @@
 use super::{Is, Row, no_path};
 use crate::jail::Io;
 use libc::{
-    AF_INET, AF_INET6, CLONE_THREAD, FIONBIO, PR_GET_NAME, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, SO_ERROR,
-    SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SOL_TCP, SYS_accept4, SYS_clone, SYS_clone3, SYS_connect,
-    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync, SYS_fstat, SYS_ftruncate,
-    SYS_getpgrp, SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl, SYS_pread64, SYS_prlimit64,
-    SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq, SYS_rt_sigaction, SYS_seccomp, SYS_sendto,
-    SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket, SYS_statx, SYS_writev, TCGETS,
-    TCP_NODELAY, TCSETS, TIOCGPGRP,
+    AF_INET, AF_INET6, CLONE_THREAD, FIONBIO, IPPROTO_ICMP, PR_GET_NAME, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+    RLIMIT_NPROC, SO_ERROR, SO_LINGER, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, SOL_TCP, SYS_accept4, SYS_clone,
+    SYS_clone3, SYS_connect, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_wait, SYS_eventfd2, SYS_fdatasync,
+    SYS_fstat, SYS_ftruncate, SYS_getpgrp, SYS_getsockopt, SYS_ioctl, SYS_lseek, SYS_newfstatat, SYS_prctl,
+    SYS_pread64, SYS_prlimit64, SYS_pwrite64, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_rseq,
+    SYS_rt_sigaction, SYS_seccomp, SYS_sendto, SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_socket,
+    SYS_statx, SYS_writev, TCGETS, TCP_NODELAY, TCSETS, TIOCGPGRP,
 };
 
 /// The lists of the wait loop with these back ends.
@@ -79,9 +79,11 @@ pub(super) const ATTACH: &[Row] = &[
         "a thread's name; its own, narrower filter",
     ),
     Row::any("seccomp", SYS_seccomp, "a narrower filter: one can only be added"),
-    Row::any(
+    // Not of another process: for a plain user that would reach the supervisor and the vmm.
+    Row::when(
         "prlimit64",
         SYS_prlimit64,
+        &[&[Is::Equal(0, 0), Is::Equal(1, RLIMIT_NPROC)]],
         "no more threads, once all are there: a limit can only be lowered",
     ),
     Row::any("eventfd2", SYS_eventfd2, "the doorbell of a disk's thread"),
@@ -95,16 +97,21 @@ pub(super) const ATTACH: &[Row] = &[
     ),
 ];
 
-/// More for the wait loop with a `nat` card. Only sockets of the Internet protocols, and no raw ones.
+/// The family's own protocol for the kind: TCP or UDP. Not MPTCP, UDP-Lite and whatever else the host has.
+const USUAL: Is = Is::Equal(2, 0);
+const PING: Is = Is::Equal(2, IPPROTO_ICMP as u32);
+
+/// More for the wait loop with a `nat` card. Only sockets of TCP, UDP and ping.
 const NAT: &[Row] = &[
     Row::when(
         "socket",
         SYS_socket,
         &[
-            &[Is::Equal(0, AF_INET as u32), kind(SOCK_STREAM)],
-            &[Is::Equal(0, AF_INET as u32), kind(SOCK_DGRAM)],
-            &[Is::Equal(0, AF_INET6 as u32), kind(SOCK_STREAM)],
-            &[Is::Equal(0, AF_INET6 as u32), kind(SOCK_DGRAM)],
+            &[Is::Equal(0, AF_INET as u32), kind(SOCK_STREAM), USUAL],
+            &[Is::Equal(0, AF_INET as u32), kind(SOCK_DGRAM), USUAL],
+            &[Is::Equal(0, AF_INET as u32), kind(SOCK_DGRAM), PING],
+            &[Is::Equal(0, AF_INET6 as u32), kind(SOCK_STREAM), USUAL],
+            &[Is::Equal(0, AF_INET6 as u32), kind(SOCK_DGRAM), USUAL],
         ],
         "nat: a guest's connection, datagrams or ping; IPv6 for the host's name servers",
     ),

@@ -2,12 +2,12 @@
 
 use super::{Is, Row};
 use libc::{
-    F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, SIGBUS, SIGSEGV, SYS_brk,
-    SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_futex,
-    SYS_getpid, SYS_getrandom, SYS_gettid, SYS_kill, SYS_madvise, SYS_mmap, SYS_mprotect, SYS_mremap,
-    SYS_munmap, SYS_poll, SYS_ppoll, SYS_preadv2, SYS_read, SYS_restart_syscall, SYS_rt_sigaction,
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendto,
-    SYS_sigaltstack, SYS_tgkill, SYS_write,
+    F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_PRIVATE,
+    MAP_TYPE, PROT_EXEC, SIGBUS, SIGSEGV, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close,
+    SYS_exit, SYS_exit_group, SYS_fcntl, SYS_futex, SYS_getpid, SYS_getrandom, SYS_gettid, SYS_kill,
+    SYS_madvise, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_poll, SYS_ppoll, SYS_preadv2, SYS_read,
+    SYS_restart_syscall, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
+    SYS_sched_yield, SYS_sendto, SYS_sigaltstack, SYS_tgkill, SYS_write,
 };
 
 /// Memory that can be run is made before the jail, or never.
@@ -16,11 +16,19 @@ const NOT_EXECUTABLE: Is = Is::Bits {
     mask: PROT_EXEC as u32,
     value: 0,
 };
-/// Not a file, not the peer's memory, not what RLIMIT_DATA does not count.
+/// Not a file, not the peer's memory; not a stack, which RLIMIT_DATA does not count, and not the host's huge pages.
 const PRIVATE: Is = Is::Bits {
     argument: 3,
-    mask: (MAP_PRIVATE | MAP_ANONYMOUS) as u32,
+    mask: (MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB) as u32,
     value: (MAP_PRIVATE | MAP_ANONYMOUS) as u32,
+};
+
+/// The C library's state of getrandom in the vDSO (glibc 2.41 on Linux 6.11): memory that the kernel may drop.
+/// It counts as any other.
+const DROPPABLE: Is = Is::Bits {
+    argument: 3,
+    mask: (MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB) as u32,
+    value: (MAP_DROPPABLE | MAP_ANONYMOUS) as u32,
 };
 
 /// For every thread of both workers.
@@ -68,7 +76,12 @@ pub(super) const EVERY_THREAD: &[Row] = &[
         "channels between threads, before they sleep",
     ),
     Row::any("brk", SYS_brk, "malloc"),
-    Row::when("mmap", SYS_mmap, &[&[NOT_EXECUTABLE, PRIVATE]], "malloc"),
+    Row::when(
+        "mmap",
+        SYS_mmap,
+        &[&[NOT_EXECUTABLE, PRIVATE], &[NOT_EXECUTABLE, DROPPABLE]],
+        "malloc; with glibc 2.41, what getrandom keeps",
+    ),
     Row::when(
         "mprotect",
         SYS_mprotect,
@@ -78,7 +91,7 @@ pub(super) const EVERY_THREAD: &[Row] = &[
     Row::any(
         "mremap",
         SYS_mremap,
-        "malloc: a large block grows; rights stay as they are",
+        "malloc: a large block grows; rights stay as they are, and RLIMIT_AS bounds what a stretched stack can take",
     ),
     Row::any("munmap", SYS_munmap, "malloc; the end of a thread"),
     Row::any(

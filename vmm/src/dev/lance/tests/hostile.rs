@@ -180,9 +180,55 @@ fn row_6_huge_rings_and_counts_do_bounded_work() {
     assert_eq!(given_back(&bench), 4 * MOST_STEPS as usize, "the rest soon after");
 }
 
-/// Row 7: everything of a descriptor is read once, then judged.
+/// Row 7: a guest that rewrites a descriptor which the card has read changes nothing of what becomes of it.
+#[test]
+fn row_7_a_lance_descriptor_is_read_once() {
+    let elsewhere =
+        |bench: &mut Bench, n: u32| bench.descriptor(TX_RING + 16 * n, TX_BUFFERS - 4096, 900, OWN);
+    // The last of a frame that waits for room in the ring to the host.
+    let mut bench = Bench::started(0, 64);
+    for n in 0..=SLOTS {
+        bench.give_tx(n, &frame(60 + n as usize), WHOLE);
+    }
+    bench.demand();
+    assert_eq!(bench.tx_state(SLOTS).0, WHOLE, "it waits");
+    elsewhere(&mut bench, SLOTS);
+    bench.all_sent();
+    bench.look();
+    assert_eq!(bench.all_sent(), [frame(60 + SLOTS as usize)]);
+    assert_eq!(bench.tx_state(SLOTS).0, STP | ENP);
+    // The next of a chain, read with the one before it, when a demand has done its share.
+    let mut bench = Bench::started(0, 4);
+    bench.write_csr(5, 1);
+    for (csr, value) in [(78, 1), (74, 1)] {
+        bench.write_csr(csr, value);
+    }
+    let whole = frame(MOST_STEPS as usize + 1);
+    bench.poke(TX_BUFFERS, &whole);
+    for n in 0..=MOST_STEPS {
+        let first = if n == 0 { STP } else { 0 };
+        let last = if n == MOST_STEPS { ENP } else { 0 };
+        bench.descriptor(TX_RING + 16 * n, TX_BUFFERS + n, 1, OWN | first | last);
+    }
+    bench.write_csr(5, 0);
+    assert_eq!(
+        bench.tx_state(MOST_STEPS - 1).0 & OWN,
+        0,
+        "it is the next one's turn"
+    );
+    assert_eq!(bench.tx_state(MOST_STEPS).0 & OWN, OWN);
+    elsewhere(&mut bench, MOST_STEPS);
+    bench.pass(10_000);
+    assert!(bench.all_sent() == [whole], "as it was read");
+    assert_eq!(bench.tx_state(MOST_STEPS).0, ENP);
+}
+
+/// Row 7: everything of a descriptor is read once, then judged, whatever another thread makes of it meanwhile.
 #[test]
 fn cve_2015_8550_a_guest_that_rewrites_descriptors_meanwhile_gains_nothing() {
+    /// A short buffer, and behind it what no descriptor ever names; and a long one.
+    const SHORT: (u32, u32) = (0x18_0000, 64);
+    const LONG: (u32, u32) = (0x1a_0000, BUFFER);
     let mut bench = Bench::started(0x0044, 8);
     let memory = Arc::clone(&bench.memory);
     let stop = Arc::new(AtomicBool::new(false));
@@ -191,17 +237,23 @@ fn cve_2015_8550_a_guest_that_rewrites_descriptors_meanwhile_gains_nothing() {
         let mut n = 0u32;
         while !until.load(Relaxed) {
             n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            for ring in [TX_RING, RX_RING] {
-                let at = u64::from(ring + (n >> 13 & 7) * 16);
-                let count = [0xffff_f9f8u32, 0xf000, 0xf001, 0xffff_ffff][(n >> 8 & 3) as usize];
-                let buffer = [TX_BUFFERS, RX_BUFFERS, RAM as u32 - 8, 0xfee0_0000][(n >> 20 & 3) as usize];
-                memory.write(at + 4, &count.to_le_bytes()).unwrap();
-                memory.write(at, &buffer.to_le_bytes()).unwrap();
-            }
+            let at = u64::from((n >> 13 & 7) * 16);
+            let count = [0xffff_f9f8u32, 0xf000, 0xf001, 0xffff_ffff][(n >> 8 & 3) as usize];
+            let buffer = [TX_BUFFERS, RX_BUFFERS, RAM as u32 - 8, 0xfee0_0000][(n >> 20 & 3) as usize];
+            memory
+                .write(u64::from(TX_RING) + at + 4, &count.to_le_bytes())
+                .unwrap();
+            memory
+                .write(u64::from(TX_RING) + at, &buffer.to_le_bytes())
+                .unwrap();
+            // In one store: the base of one with the length of the other is seen only by who reads twice.
+            let (buffer, len) = if n >> 16 & 1 == 0 { SHORT } else { LONG };
+            let words = [buffer, u32::from(OWN) << 16 | 0xf000 | (4096 - len)];
+            memory.write_obj(u64::from(RX_RING) + at, &words).unwrap();
         }
     });
-    // The end of memory, where a length that grew after it was judged would run out.
-    bench.poke(RAM as u32 - 16, &[0xcc; 8]);
+    let canary = vec![0xcc; BUFFER as usize];
+    bench.poke(SHORT.0 + SHORT.1, &canary);
     for n in 0..3000u32 {
         bench.give_tx(n % 8, &frame(60), WHOLE);
         bench.demand();
@@ -215,7 +267,8 @@ fn cve_2015_8550_a_guest_that_rewrites_descriptors_meanwhile_gains_nothing() {
     }
     stop.store(true, Relaxed);
     mutator.join().unwrap();
-    assert_eq!(bench.peek(RAM as u32 - 16, 8), [0xcc; 8]);
+    assert_eq!(bench.peek(SHORT.0 + SHORT.1, canary.len()), canary);
+    assert_ne!(bench.peek(SHORT.0, 1), [0], "the short buffer was used");
     assert_eq!(bench.peer.credit().unwrap(), SLOTS);
 }
 
