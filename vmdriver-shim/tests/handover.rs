@@ -79,6 +79,20 @@ fn nothing_and_hung_up_are_told_apart() {
     assert!(matches!(b.recv::<Word>(), Ok(Received::HungUp)));
 }
 
+/// The worker that says Finished and exits while another word is on its way to it.
+#[test]
+fn the_last_words_of_a_peer_that_died_without_hearing_us_are_heard() {
+    let (a, b) = pair();
+    b.send(&word("finished"), &[]).unwrap();
+    a.send(&word("too late"), &[]).unwrap();
+    drop(b);
+    match a.recv::<Word>() {
+        Ok(Received::Message(last, _)) => assert_eq!(last, word("finished")),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(a.recv::<Word>(), Ok(Received::HungUp)));
+}
+
 #[test]
 fn wrong_records_are_typed_errors_and_the_next_one_is_read() {
     let (a, b) = pair();
