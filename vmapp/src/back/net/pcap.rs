@@ -6,7 +6,7 @@
 //! what a write left over goes on where it stopped once there is room again.
 //!
 //! A file may have several sections, one for each worker that wrote it. One that died may have left a part of a block, which
-//! its successor cuts off ([`tail`]) before it appends.
+//! its successor cuts off (`tail`) before it appends.
 
 mod tail;
 
