@@ -16,10 +16,12 @@ const NOT_EXECUTABLE: Is = Is::Bits {
     mask: PROT_EXEC as u32,
     value: 0,
 };
+/// The flags of mmap that say what is mapped.
+const KIND_OF_MEMORY: u32 = (MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB) as u32;
 /// Not a file, not the peer's memory; not a stack, which RLIMIT_DATA does not count, and not the host's huge pages.
 const PRIVATE: Is = Is::Bits {
     argument: 3,
-    mask: (MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB) as u32,
+    mask: KIND_OF_MEMORY,
     value: (MAP_PRIVATE | MAP_ANONYMOUS) as u32,
 };
 
@@ -27,7 +29,7 @@ const PRIVATE: Is = Is::Bits {
 /// It counts as any other.
 const DROPPABLE: Is = Is::Bits {
     argument: 3,
-    mask: (MAP_TYPE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB) as u32,
+    mask: KIND_OF_MEMORY,
     value: (MAP_DROPPABLE | MAP_ANONYMOUS) as u32,
 };
 
